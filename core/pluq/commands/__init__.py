@@ -1,0 +1,1 @@
+"""One module per program: parse argv, call one function, return an exit code."""

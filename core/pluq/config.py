@@ -1,0 +1,103 @@
+"""Where things are and who runs them: the qmail home and the qmail users.
+
+The home is /var/qmail, or what PLUQ_HOME says. The users are looked up at run time, so that a package can be built where they
+do not exist. Where they are missing, or the process is not root, everything runs as the current user ("single user").
+
+Source: qmail-control(5), INTERNALS and the conf-users and conf-groups files of qmail.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from pluq.store.control import ControlFiles
+
+DEFAULT_HOME = "/var/qmail"
+USERS = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
+GROUPS = ("qmail", "nofiles")
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Numbers of the qmail users and groups. `single`: all of them are the current user."""
+
+    uid: Mapping[str, int]
+    gid: Mapping[str, int]
+    single: bool
+
+
+def current_ids() -> Ids:
+    """Return the ids of a stack that runs as the current user alone."""
+    return Ids(dict.fromkeys(USERS, os.getuid()), dict.fromkeys(GROUPS, os.getgid()), single=True)
+
+
+def qmail_ids() -> Ids:
+    """Return the ids in the password and group files, or the current user's where this cannot be a split stack."""
+    if os.geteuid() != 0:
+        return current_ids()
+    import grp
+    import pwd
+
+    try:
+        uid = {name: pwd.getpwnam(name).pw_uid for name in USERS}
+        gid = {name: grp.getgrnam(name).gr_gid for name in GROUPS}
+    except KeyError:
+        return current_ids()
+    return Ids(uid, gid, single=False)
+
+
+@dataclass(frozen=True)
+class Home:
+    """One qmail home. All paths are absolute strings; nothing is opened here."""
+
+    path: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Home:
+        """Return the home that PLUQ_HOME names, /var/qmail without it."""
+        values = os.environ if environment is None else environment
+        return cls(os.path.abspath(values.get("PLUQ_HOME") or DEFAULT_HOME))
+
+    @property
+    def queue(self) -> str:
+        return f"{self.path}/queue"
+
+    @property
+    def run(self) -> str:
+        """The folder of the daemon's sockets."""
+        return f"{self.path}/run"
+
+    @property
+    def bin(self) -> str:
+        return f"{self.path}/bin"
+
+    @property
+    def users(self) -> str:
+        return f"{self.path}/users"
+
+    @property
+    def alias(self) -> str:
+        return f"{self.path}/alias"
+
+    @property
+    def plugins(self) -> str:
+        """The folder of the site's own single-file plugins."""
+        return f"{self.path}/plugins"
+
+    @property
+    def control_dir(self) -> str:
+        return f"{self.path}/control"
+
+    def control(self, name: str) -> str:
+        return f"{self.path}/control/{name}"
+
+    @cached_property
+    def controls(self) -> ControlFiles:
+        return ControlFiles(self.control_dir)
+
+    def ids(self) -> Ids:
+        """Return the ids of the users that the roles run as."""
+        return qmail_ids()

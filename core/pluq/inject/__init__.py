@@ -1,0 +1,1 @@
+"""qmail-inject: complete a message and hand it to the queue."""

@@ -1,0 +1,1 @@
+"""qmail-popup and qmail-pop3d: mail to its reader."""

@@ -1,0 +1,1 @@
+"""qmail-rspawn and qmail-remote: from an address to the next hop."""

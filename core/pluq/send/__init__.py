@@ -1,0 +1,1 @@
+"""qmail-send: preprocess, schedule, deliver, bounce."""

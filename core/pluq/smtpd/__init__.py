@@ -1,0 +1,1 @@
+"""qmail-smtpd: the SMTP session and its resident server."""

@@ -1,0 +1,1 @@
+"""Files of the administrator and of the users: control files, cdb, mailboxes."""

@@ -1,0 +1,1 @@
+"""qmail-start and what supervise does: processes and their privileges."""

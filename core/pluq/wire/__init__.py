@@ -1,0 +1,1 @@
+"""Byte protocols: bytes in, values out, no I/O."""
