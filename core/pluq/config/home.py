@@ -1,7 +1,8 @@
 """Where things are and who runs them: the qmail home and the qmail users.
 
 The home is /var/qmail, or what PLUQ_HOME says. The users are looked up at run time, so that a package can be built where they
-do not exist. Where they are missing, or the process is not root, everything runs as the current user ("single user").
+do not exist. Where they are missing, the process is not root, or the home was made for one user (control/singleuser exists:
+root's own trial stack), everything runs as the current user ("single user").
 
 Source: qmail-control(5), INTERNALS and the conf-users and conf-groups files of qmail.
 """
@@ -100,4 +101,4 @@ class Home:
 
     def ids(self) -> Ids:
         """Return the ids of the users that the roles run as."""
-        return qmail_ids()
+        return current_ids() if os.path.exists(self.control("singleuser")) else qmail_ids()

@@ -1,0 +1,266 @@
+"""The extension points of pluq: one function, a sentence or two each. The parameter names are the contract.
+
+A plugin implements a hook by a method of the same name marked `@hook`; it takes the parameters that it needs and leaves the
+others out. Every hook may be `def` or `async def`, except those marked sync. `KINDS` says what happens with the answers:
+
+DECIDE   asked in the order of the profile's list; the first verdict ends; None is no opinion
+FIRST    asked in order; the first answer that is not None is taken
+FOLD     each gets the last answer as the parameter named in FOLDED and may return another one
+COLLECT  all are asked; the answers that are not None are a list
+EACH     all are asked, in order; they change what they are given
+OBSERVE  all are told; what they return or raise is only logged
+
+A hook lands together with a plugin that uses it; PROVISIONAL ones may still change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from pluq.hookspecs.context import Delivery, Login, Notes, Parameters, Recipient, Session, Tls, Transaction
+from pluq.hookspecs.message import HeaderField, Message
+from pluq.hookspecs.plugin import PROJECT, Context, NoSettings, Plugin, hook
+from pluq.hookspecs.results import AuthResult
+from pluq.hookspecs.verdicts import (
+    PLUGIN_FAILED,
+    Accept,
+    Defer,
+    Discard,
+    Disconnect,
+    Later,
+    Phase,
+    Reject,
+    Verdict,
+    clean_text,
+    reply_line,
+)
+
+__all__ = [
+    "FOLDED",
+    "HOOKS",
+    "KINDS",
+    "PLUGIN_FAILED",
+    "PROJECT",
+    "PROVISIONAL",
+    "Accept",
+    "AuthResult",
+    "Context",
+    "Defer",
+    "Delivery",
+    "Discard",
+    "Disconnect",
+    "HeaderField",
+    "Kind",
+    "Later",
+    "Login",
+    "Message",
+    "NoSettings",
+    "Notes",
+    "Parameters",
+    "Phase",
+    "Plugin",
+    "Recipient",
+    "Reject",
+    "Session",
+    "Tls",
+    "Transaction",
+    "Verdict",
+    "clean_text",
+    "hook",
+    "reply_line",
+]
+
+
+class Kind(Enum):
+    """What the core does with the answers of a hook."""
+
+    DECIDE = "decide"
+    FIRST = "first"
+    FOLD = "fold"
+    COLLECT = "collect"
+    EACH = "each"
+    OBSERVE = "observe"
+
+
+# -- life
+
+
+def check() -> Sequence[str]:  # type: ignore[empty-body]
+    """Return a sentence for each thing that is wrong with the settings. Sync; `pluq check` and every reload ask."""
+
+
+def start() -> None:
+    """The role runs, privileges are dropped: open pools, load tables, import what is heavy."""
+
+
+def stop() -> None:
+    """The last session of this plan has ended: close what `start` opened."""
+
+
+# -- the SMTP session
+
+
+def smtp_connect(session: Session) -> Verdict | None:
+    """A client connected; nothing was sent. A verdict takes the place of the banner."""
+
+
+def smtp_helo(session: Session, name: bytes, extended: bool) -> Verdict | None:
+    """HELO or EHLO (`extended`). A refusal is sticky: it stands until a later greeting is accepted."""
+
+
+def smtp_capabilities(session: Session) -> Sequence[bytes] | None:
+    """Return keywords for the EHLO reply, each without its CRLF (b"SIZE 1000"). Sync."""
+
+
+def smtp_verbs() -> Mapping[bytes, Callable[..., Any]]:  # type: ignore[empty-body]
+    """Return the verbs that the plugin owns, upper case, with their handlers. Sync, asked once when the plan is compiled.
+
+    A handler is called as `await handler(session, argument, connection)` and returns the reply: bytes with CRLF, or a verdict.
+    """
+
+
+def smtp_command(session: Session, verb: bytes, argument: bytes) -> Verdict | None:
+    """Any command, known or not, before it is carried out; `verb` is upper case."""
+
+
+def smtp_mail(session: Session, transaction: Transaction) -> Verdict | None:
+    """MAIL, after its syntax was found good."""
+
+
+def smtp_rcpt(session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
+    """RCPT, before the core's own checks; `recipient.allowed` says what rcpthosts will answer."""
+
+
+def smtp_data(session: Session, transaction: Transaction) -> Verdict | None:
+    """DATA, before 354."""
+
+
+def message_verify(session: Session, transaction: Transaction, message: Message) -> Sequence[Any] | None:
+    """Look at the frozen original and return AuthResult values; they are kept in `transaction.results`."""
+
+
+def message_decide(session: Session, transaction: Transaction, message: Message) -> Verdict | None:
+    """Take or refuse the message; `transaction.results` is complete."""
+
+
+def message_edit(session: Session, transaction: Transaction, message: Message) -> Verdict | None:
+    """Change the message or its envelope, seeing what earlier plugins changed; may refuse it too."""
+
+
+def message_sign(session: Session, transaction: Transaction, message: Message) -> None:
+    """Put signatures on top. Nothing changes the message after this."""
+
+
+def queue_submit(session: Session, transaction: Transaction, message: Message) -> Verdict | int | None:
+    """Take the message in the place of the queue: return a queue number (the "qp" of the reply) or a verdict."""
+
+
+def transaction_end(session: Session, transaction: Transaction, outcome: str) -> None:
+    """A transaction ended, exactly once: "queued", "rejected", "reset" or "lost"."""
+
+
+def smtp_disconnect(session: Session, reason: str) -> None:
+    """The session ended, exactly once: "quit", "lost", "timeout", "refused" or "shutdown"."""
+
+
+# -- remote delivery
+
+
+def remote_envelope(delivery: Delivery) -> None:
+    """Change `delivery.sender` or `delivery.recipients` before anything is looked up."""
+
+
+def remote_route(delivery: Delivery) -> Any:
+    """Return a route (pluq.remote.route.Route) for `delivery.host`, in the place of smtproutes and MX."""
+
+
+def remote_addresses(delivery: Delivery, host: bytes, addresses: list[str]) -> list[str] | None:
+    """Return the addresses to try for one host; `addresses` are those found so far (IPv4 only from the core)."""
+
+
+def remote_source(delivery: Delivery, address: str) -> tuple[str, bytes | None] | None:
+    """Return the local address to connect from, and the name to greet with (None: the usual)."""
+
+
+def remote_policy(delivery: Delivery, host: bytes, address: str) -> Verdict | None:
+    """A host is about to be tried. Defer skips it, Reject gives the delivery up."""
+
+
+def remote_session(delivery: Delivery, connection: Any) -> Verdict | None:
+    """The peer answered EHLO: start TLS, log in. Defer tries the next host, Reject gives the delivery up."""
+
+
+def remote_params(delivery: Delivery, connection: Any) -> Sequence[bytes] | None:
+    """Return parameters of MAIL, as b"SIZE=1000"."""
+
+
+def remote_message(delivery: Delivery, message: Message) -> None:
+    """Change what is sent on this attempt: signatures, mostly."""
+
+
+def remote_outcome(delivery: Delivery, outcome: str, text: bytes) -> tuple[str, bytes] | None:
+    """See the outcome ("K", "Z", "D") of an attempt and its report; return another pair to change it."""
+
+
+# -- local delivery
+
+
+def local_envelope(delivery: Delivery) -> None:
+    """Change `delivery.sender` or `delivery.recipients` before the user is looked up."""
+
+
+def local_deliver(delivery: Delivery, instruction: bytes, environment: Mapping[str, str]) -> Verdict | None:
+    """Carry out one delivery instruction in the place of the core: Accept when it is done, durably."""
+
+
+# -- all roles
+
+
+def observe(event: Mapping[str, Any]) -> None:
+    """One event: a verdict, an error, a delivery, a change of state. Never slow the caller down."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "check": Kind.COLLECT,
+    "start": Kind.EACH,
+    "stop": Kind.OBSERVE,
+    "smtp_connect": Kind.DECIDE,
+    "smtp_helo": Kind.DECIDE,
+    "smtp_capabilities": Kind.COLLECT,
+    "smtp_verbs": Kind.COLLECT,
+    "smtp_command": Kind.DECIDE,
+    "smtp_mail": Kind.DECIDE,
+    "smtp_rcpt": Kind.DECIDE,
+    "smtp_data": Kind.DECIDE,
+    "message_verify": Kind.COLLECT,
+    "message_decide": Kind.DECIDE,
+    "message_edit": Kind.DECIDE,
+    "message_sign": Kind.EACH,
+    "queue_submit": Kind.FIRST,
+    "transaction_end": Kind.OBSERVE,
+    "smtp_disconnect": Kind.OBSERVE,
+    "remote_envelope": Kind.EACH,
+    "remote_route": Kind.FIRST,
+    "remote_addresses": Kind.FOLD,
+    "remote_source": Kind.FIRST,
+    "remote_policy": Kind.DECIDE,
+    "remote_session": Kind.DECIDE,
+    "remote_params": Kind.COLLECT,
+    "remote_message": Kind.EACH,
+    "remote_outcome": Kind.FOLD,
+    "local_envelope": Kind.EACH,
+    "local_deliver": Kind.DECIDE,
+    "observe": Kind.OBSERVE,
+}
+
+# The parameters that the last answer replaces, for hooks that fold. A tuple answer fills several.
+FOLDED: Mapping[str, tuple[str, ...]] = {"remote_addresses": ("addresses",), "remote_outcome": ("outcome", "text")}
+
+# Hooks that must be plain functions: the core asks them where it cannot wait.
+SYNC = frozenset({"check", "smtp_capabilities", "smtp_verbs", "observe"})
+
+PROVISIONAL = frozenset({"remote_route", "remote_outcome", "local_deliver", "local_envelope", "observe"})
+
+HOOKS: Mapping[str, Callable[..., Any]] = {name: globals()[name] for name in KINDS}

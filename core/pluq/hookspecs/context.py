@@ -1,0 +1,119 @@
+"""What hooks are given: the session, the transaction, a recipient, a delivery.
+
+Each lives as long as its name says. A plugin keeps its own state in `notes`, under its own name; nothing else on these objects
+belongs to a plugin unless its docstring says that it may be written.
+
+Session      one connection; survives STARTTLS, which resets what RFC 3207 says (helo, auth, transaction) and drops notes
+Transaction  from MAIL to the end of the message
+Recipient    one RCPT
+Delivery     one attempt to deliver one message to one recipient (or several, where the site groups them)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluq.hookspecs.message import Message
+from pluq.hookspecs.results import AuthResult
+
+Notes = dict[str, Any]
+Parameters = dict[bytes, bytes | None]
+
+
+@dataclass(slots=True)
+class Tls:
+    """The TLS layer of a session: version and cipher in OpenSSL's words, the client's certificate subject if it was verified."""
+
+    version: str
+    cipher: str
+    server_name: str | None = None
+    client_subject: str | None = None
+    client_email: str | None = None
+
+
+@dataclass(slots=True)
+class Login:
+    """Who logged in, and by which mechanism."""
+
+    user: bytes
+    mechanism: str
+
+
+@dataclass(slots=True)
+class Session:
+    """One SMTP connection.
+
+    `environment` is what tcpserver and its rules gave this connection (RELAYCLIENT, DATABYTES...); a plugin may write it, and
+    programs that the session starts see it. Addresses are text without brackets; `remote_host` and `remote_info` are what the
+    environment said, else "unknown" and None.
+    """
+
+    profile: str = "stock"
+    remote_ip: str = "unknown"
+    remote_port: int = 0
+    remote_host: str = "unknown"
+    remote_info: str | None = None
+    local_ip: str = ""
+    local_port: int = 0
+    local_host: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    helo: bytes | None = None
+    extended: bool = False
+    tls: Tls | None = None
+    login: Login | None = None
+    results: list[AuthResult] = field(default_factory=list)
+    notes: Notes = field(default_factory=dict)
+
+    @property
+    def relay_suffix(self) -> bytes | None:
+        """What RELAYCLIENT appends to recipients; None: this client may not relay."""
+        value = self.environment.get("RELAYCLIENT")
+        return None if value is None else value.encode("utf-8", "surrogateescape")
+
+    @property
+    def may_relay(self) -> bool:
+        return "RELAYCLIENT" in self.environment
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One RCPT. `address` is without brackets and quoting; `allowed`: the core would take it (rcpthosts, or RELAYCLIENT).
+
+    A plugin may write `address` in smtp_rcpt: the message goes to the new one.
+    """
+
+    address: bytes
+    allowed: bool = True
+    parameters: Parameters = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One message being received. A plugin may write `sender` in smtp_mail and later, and `recipients` in message_edit.
+
+    `parameters` are those of MAIL, names in upper case. `received_fields` are put on top of the message, above our own
+    Received, in order (Received-SPF, for example).
+    """
+
+    sender: bytes
+    parameters: Parameters = field(default_factory=dict)
+    recipients: list[Recipient] = field(default_factory=list)
+    results: list[AuthResult] = field(default_factory=list)
+    received_fields: list[bytes] = field(default_factory=list)
+    queue_environment: dict[str, str] = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One attempt. `sender` and `recipients` may be written by the *_envelope hooks; `host` is the domain being routed."""
+
+    channel: str
+    message_number: int
+    sender: bytes
+    recipients: list[bytes]
+    host: bytes = b""
+    message: Message | None = None
+    notes: Notes = field(default_factory=dict)

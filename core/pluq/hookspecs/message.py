@@ -1,0 +1,187 @@
+"""One message on its way through the hooks.
+
+The original is frozen: what the client sent, dots unstuffed, line ends LF, without our own trace fields. Hooks change a view:
+fields put on top, fields taken out, a body put in its place. `chunks()` is the message as it stands now.
+
+Small messages are bytes; beyond SPOOL_BYTES the original lies in an anonymous file, so that memory stays bounded. Field
+positions are found once, in linear time, and only when somebody asks.
+
+Source: RFC 5322 section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
+
+from pluq.errors import PluqError
+
+SPOOL_BYTES = 65536
+CHUNK_BYTES = 131072
+
+# A header that is longer is not read into memory by hooks: 1 MiB holds thousands of fields.
+MAX_HEADER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """One raw field: `raw` is all its lines with their LF, `name` the lower-case name."""
+
+    name: bytes
+    raw: bytes
+
+    @property
+    def value(self) -> bytes:
+        """What follows the colon, without the last line end; folded lines stay folded."""
+        return self.raw.partition(b":")[2].strip(b" \t\n")
+
+
+def split_fields(header: bytes) -> list[HeaderField]:
+    """Return the fields of a header block, in order. Lines that are no field end it, as in qmail and sendmail."""
+    fields: list[HeaderField] = []
+    lines: list[bytes] = []
+    for line in header.splitlines(keepends=True) if b"\r" not in header else _lf_lines(header):
+        if lines and line[:1] in (b" ", b"\t"):
+            lines.append(line)
+            continue
+        if lines:
+            fields.append(_make_field(lines))
+        name, colon, _ = line.partition(b":")
+        if not colon or not name.strip(b" \t"):
+            return fields
+        lines = [line]
+    if lines:
+        fields.append(_make_field(lines))
+    return fields
+
+
+def _lf_lines(data: bytes) -> Iterator[bytes]:
+    """Split at LF alone: a stray CR belongs to its line."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+
+
+def _make_field(lines: list[bytes]) -> HeaderField:
+    raw = b"".join(lines)
+    name = raw.partition(b":")[0].strip(b" \t").lower()
+    return HeaderField(name, raw if raw.endswith(b"\n") else raw + b"\n")
+
+
+def check_field(raw: bytes) -> bytes:
+    """Return `raw` as a whole field with its last LF; raise PluqError where it would break the header."""
+    whole = raw if raw.endswith(b"\n") else raw + b"\n"
+    first, *rest = whole[:-1].split(b"\n")
+    name = first.partition(b":")[0]
+    if not name or len(name) == len(first) or any(octet <= 32 or octet >= 127 for octet in name):
+        raise PluqError(f"not a header field: {first[:60]!r}")
+    if b"\0" in whole or b"\r" in whole or any(line[:1] not in (b" ", b"\t") for line in rest):
+        raise PluqError(f"header field would break the header: {first[:60]!r}")
+    return whole
+
+
+@dataclass
+class Message:
+    """The message of one transaction or delivery.
+
+    `original` is the whole message as bytes, or an open file positioned anywhere; `size` its length in bytes.
+    """
+
+    original: bytes | BinaryIO
+    size: int
+    prepended: list[bytes] = field(default_factory=list)
+    _removed: set[int] = field(default_factory=set)
+    _body: bytes | None = None
+    _header_size: int | None = None
+    _fields: list[HeaderField] | None = None
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Message:
+        return cls(data, len(data))
+
+    # -- reading
+
+    def open(self) -> BinaryIO:
+        """Return a reader of the frozen original, at its start. One reader at a time."""
+        if isinstance(self.original, bytes):
+            return BytesIO(self.original)
+        self.original.seek(0)
+        return self.original
+
+    @property
+    def header_size(self) -> int:
+        """Bytes of the original's header, without the empty line that ends it."""
+        if self._header_size is None:
+            head = self.open().read(MAX_HEADER_BYTES)
+            if head.startswith(b"\n"):
+                self._header_size = 0
+            else:
+                end = head.find(b"\n\n")
+                self._header_size = end + 1 if end >= 0 else len(head)
+        return self._header_size
+
+    @property
+    def fields(self) -> list[HeaderField]:
+        """The fields of the frozen original, in order."""
+        if self._fields is None:
+            self._fields = split_fields(self.open().read(self.header_size))
+        return self._fields
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Return the values of every field of that name in the original."""
+        wanted = name.lower()
+        return [one.value for one in self.fields if one.name == wanted]
+
+    def as_bytes(self) -> bytes:
+        """Return the message as it stands now, whole: for small messages and for tests."""
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the message as it stands now, in pieces."""
+        yield from self.prepended
+        if not self._removed and self._body is None:
+            yield from _pieces(self.open())
+            return
+        yield from self._kept_header()
+        if self._body is not None:
+            yield b"\n" + self._body
+            return
+        reader = self.open()
+        reader.seek(self.header_size)
+        yield from _pieces(reader)
+
+    def _kept_header(self) -> Iterator[bytes]:
+        length = 0
+        for index, one in enumerate(self.fields):
+            length += len(one.raw)
+            if index not in self._removed:
+                yield one.raw
+        if length < self.header_size:  # lines that are no field: kept as they are
+            reader = self.open()
+            reader.seek(length)
+            yield reader.read(self.header_size - length)
+
+    # -- changing the view
+
+    def prepend(self, raw: bytes) -> None:
+        """Put a field on top of the header. Raises PluqError for bytes that would break it."""
+        self.prepended.insert(0, check_field(raw))
+
+    def remove(self, unwanted: Callable[[HeaderField], bool]) -> int:
+        """Take out the original's fields for which `unwanted` is true; return how many."""
+        found = {index for index, one in enumerate(self.fields) if unwanted(one)}
+        self._removed |= found
+        return len(found)
+
+    def replace_body(self, body: bytes) -> None:
+        """Put `body` (LF line ends) in the place of the original's."""
+        self._body = body
+
+
+def _pieces(reader: BinaryIO) -> Iterator[bytes]:
+    while piece := reader.read(CHUNK_BYTES):
+        yield piece

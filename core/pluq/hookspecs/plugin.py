@@ -1,0 +1,104 @@
+"""The base of every plugin, and the mark of a hook method.
+
+    class MaxRcpt(Plugin[Settings]):
+        name = "maxrcpt"
+        Settings = Settings
+
+        @hook
+        def smtp_rcpt(self, session, transaction): ...
+
+One instance is made for each profile or role that names the plugin. A method marked `@hook` carries the name of the hook; it
+asks for the parameters that it needs, by the names of the specification. A wrong name is an error when the plugin is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pluq.config import Home
+from pluq.config.settings import Resolved
+
+if TYPE_CHECKING:
+    from pluq.hookspecs.context import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+PROJECT = "pluq"
+
+Command = Callable[[Sequence[str]], int]
+
+
+def hook(function: F) -> F:
+    """Mark a method as the implementation of the hook that bears its name."""
+    import pluggy  # here, because programs without plugins must not pay for it
+
+    return pluggy.HookimplMarker(PROJECT)(function)
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """A plugin without settings."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a plugin instance lives.
+
+    `role` is "smtpd", "queue", "send", "local" or "remote"; `profile` the profile's name (the role's name elsewhere). `log`
+    writes one line, escaped. `read_file` opens a file that the configuration names, also one that only root may read.
+    """
+
+    home: Home
+    role: str
+    profile: str
+    log: Callable[[str], None]
+    read_file: Callable[[str], bytes]
+    authserv_id: str = ""
+
+
+class Plugin(Generic[S]):
+    """A plugin. Subclasses set `name`, may set `Settings`, `before`, `after`, `permissions`, and mark hook methods.
+
+    `before` and `after` name plugins that must stand later or earlier in the list of the profile where both are enabled; a list
+    that contradicts them is an error. `permissions`: "relay" to accept recipients that rcpthosts does not list, "body" to
+    replace bodies. `budget` is how many seconds one call of a hook may wait.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type] = NoSettings
+    before: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    permissions: ClassVar[frozenset[str]] = frozenset()
+    budget: ClassVar[float] = 10.0
+
+    settings: S
+    context: Context
+    resolved: Resolved
+
+    @classmethod
+    def cli_commands(cls) -> Mapping[str, Command]:
+        """Return the commands of `pluq NAME ...`: argv after the command in, exit status out."""
+        return {}
+
+    def settings_for(self, session: Session) -> S:
+        """Return the settings of this connection: the profile's, with the connection's own variables on top."""
+        environment = session.environment
+        if not any(variable in environment for variable in self.resolved.by_env):
+            return self.settings
+        settings, complaints = self.resolved.overlay(environment)
+        for complaint in complaints:
+            self.context.log(f"{self.name}: {session.remote_ip}: {complaint}")
+        return settings  # type: ignore[no-any-return]  # the class is S by construction
+
+    def log(self, text: str) -> None:
+        """Write one line to the role's log, with this plugin's name in front."""
+        self.context.log(f"{self.name}: {text}")
+
+
+def hook_methods(plugin: type[Plugin[Any]]) -> dict[str, Callable[..., Any]]:
+    """Return the marked methods of a plugin class by hook name."""
+    members: list[tuple[str, Callable[..., Any]]] = inspect.getmembers(plugin, inspect.isfunction)
+    return {name: member for name, member in members if getattr(member, f"{PROJECT}_impl", None) is not None}
