@@ -1,0 +1,36 @@
+"""pluq VERB ...: the commands that qmail has no name for. Each verb is a module, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+VERBS = {
+    "init": "make a qmail home: folders, queue, first control files, links to the programs",
+    "serve": "run the whole stack: listen, accept, deliver",
+}
+USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq VERB --help\n"
+
+
+def overview() -> str:
+    width = max(map(len, VERBS))
+    return USAGE + "\n" + "".join(f"  {verb:<{width}}  {line}\n" for verb, line in VERBS.items())
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in VERBS:
+        verb = arguments[0]
+        sys.argv = [f"pluq {verb}", *arguments[1:]]
+        code: int = importlib.import_module(f"pluq.commands.{verb}").main()
+        return code
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if arguments and arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        sys.stdout.write(f"pluq {version('pluq')}\n")
+        return 0
+    sys.stderr.write(overview() if not arguments else f"pluq: no verb {arguments[0]!r}\n{overview()}")
+    return 100

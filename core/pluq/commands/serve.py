@@ -1,0 +1,159 @@
+"""pluq serve: the whole stack as one service.
+
+Checks the configuration, binds the ports and sockets, forks the roles, each as its own user, and keeps them running:
+
+    smtpd    qmaild   accepts mail                        run/qmqp, run/lease -> queue
+    queue    qmailq   owns the queue directory            run/todo -> send
+    send     qmails   decides who gets it and when        run/lspawn, run/rspawn
+    lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
+    rspawn   qmailr   delivers elsewhere
+
+TERM drains and stops, HUP re-reads the control files, ALRM tries everything again now. The lines of qmail-send go to standard
+output, the supervisor's own to standard error. Under systemd: Type=notify-reload, sockets may be passed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pluq.config import Home, Ids
+    from pluq.supervisor.privileges import Identity
+    from pluq.supervisor.processes import Role
+
+# A stack that is being stopped needs its grace; whoever starts the next one waits for it.
+LOCK_SECONDS = 15.0
+DEFAULT_LISTEN = "0.0.0.0:25"
+HUP = frozenset({signal.SIGHUP})
+HUP_ALRM = frozenset({signal.SIGHUP, signal.SIGALRM})
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Everything that is bound before the first role starts."""
+
+    smtp: list[socket.socket]
+    qmqp: socket.socket
+    lease: socket.socket
+    todo: socket.socket
+    lspawn: socket.socket
+    rspawn: socket.socket
+
+
+def main() -> int:
+    import argparse
+
+    from pluq.config import Home
+    from pluq.errors import ConfigError
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
+    parser.add_argument(
+        "--listen", metavar="ADDR:PORT", action="append", help=f"accept SMTP here (default: {DEFAULT_LISTEN})"
+    )
+    options = parser.parse_args()
+    if options.home:
+        os.environ["PLUQ_HOME"] = os.path.abspath(options.home)
+    try:
+        return serve(Home.from_environment(), options.listen)
+    except ConfigError as error:
+        sys.stderr.write(f"pluq serve: {error}\n")
+    except ValueError as error:
+        sys.stderr.write(f"pluq serve: --listen {error}\n")
+    return 111
+
+
+def serve(home: Home, listen: list[str] | None) -> int:
+    """Run the stack of this home until TERM. Raises ConfigError before anything is started."""
+    from pluq.supervisor import processes
+    from pluq.supervisor.notify import Notifier
+
+    ids = home.ids()
+    if not configuration_is_sound(home, ids):
+        return 111
+    notifier = Notifier(os.environ)
+    sockets = bind(home, ids, listen)
+    stack = roles(home, ids, sockets)
+    processes.freeze_memory()
+    supervisor = processes.Supervisor(stack, notifier, reload=partial(configuration_is_sound, home, ids))
+    return supervisor.run()
+
+
+def configuration_is_sound(home: Home, ids: Ids) -> bool:
+    """Say whether everything can be read and makes sense; tell the administrator each fault."""
+    from pluq.supervisor.check import faults
+
+    found = faults(home, ids)
+    for fault in found:
+        sys.stderr.write(f"pluq serve: {fault}\n")
+    sys.stderr.flush()
+    return not found
+
+
+def bind(home: Home, ids: Ids, listen: list[str] | None) -> Sockets:
+    """Take the lock of the home and bind all sockets. The Unix ones belong to the single user who connects to each."""
+    from pluq.supervisor.sockets import bind_tcp, bind_unix, inherited, lock_run, parse_address
+
+    addresses = [parse_address(text) for text in listen or []]
+    passed = inherited(os.environ)
+    if not addresses and not passed:
+        addresses = [parse_address(DEFAULT_LISTEN)]
+    os.makedirs(home.run, mode=0o755, exist_ok=True)
+    lock_run(f"{home.run}/lock", LOCK_SECONDS)
+    stream, packets = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+    return Sockets(
+        smtp=passed + [bind_tcp(address) for address in addresses],
+        qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, 0 if not ids.single else ids.uid["qmailq"]),
+        lease=bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"]),
+        todo=bind_unix(f"{home.run}/todo", packets, 0o600, ids.uid["qmails"]),
+        lspawn=bind_unix(f"{home.run}/lspawn", stream, 0o600, ids.uid["qmails"]),
+        rspawn=bind_unix(f"{home.run}/rspawn", stream, 0o600, ids.uid["qmails"]),
+    )
+
+
+def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
+    """Return the stack. What is imported here is shared by all roles."""
+    import pluq.local.workers
+    import pluq.queue.daemon
+    import pluq.remote.workers
+    import pluq.send.loop
+    import pluq.smtpd.server
+    from pluq.supervisor.processes import Role
+
+    def who(user: str, group: str) -> Identity:
+        return identity(ids, user, group)
+
+    queue = partial(pluq.queue.daemon.run, home, sockets.qmqp, sockets.lease, sockets.todo)
+    send = partial(pluq.send.loop.run, home, f"{home.run}/todo", f"{home.run}/lspawn", f"{home.run}/rspawn", 1)
+    lspawn = partial(pluq.local.workers.run, home, sockets.lspawn)
+    rspawn = partial(pluq.remote.workers.run, home, sockets.rspawn)
+    smtpd = partial(pluq.smtpd.server.run, home, [pluq.smtpd.server.Listener(sock) for sock in sockets.smtp])
+    queue_fds = tuple(sock.fileno() for sock in (sockets.qmqp, sockets.lease, sockets.todo))
+    smtp_fds = tuple(sock.fileno() for sock in sockets.smtp)
+    return [
+        Role("queue", who("qmailq", "qmail"), queue, queue_fds, umask=0o033, passes=HUP, stage=2),
+        Role(
+            "lspawn", who("root", "qmail"), lspawn, (sockets.lspawn.fileno(),), passes=HUP, starts_setuid=True, stage=2
+        ),
+        Role("rspawn", who("qmailr", "qmail"), rspawn, (sockets.rspawn.fileno(),), passes=HUP, stage=2),
+        Role("send", who("qmails", "qmail"), send, passes=HUP_ALRM),
+        # A site's QMAILQUEUE or checkpassword program may be set-uid.
+        Role("smtpd", who("qmaild", "nofiles"), smtpd, smtp_fds, passes=HUP, starts_setuid=True),
+    ]
+
+
+def identity(ids: Ids, user: str, group: str) -> Identity:
+    """Return whom a role runs as: the qmail user, or the one user of a stack that has no other."""
+    from pluq.supervisor.privileges import Identity, current_identity, user_identity
+
+    if ids.single:
+        return current_identity()
+    if user == "root":
+        return Identity(0, ids.gid[group])
+    return user_identity(ids.uid[user], ids.gid[group])

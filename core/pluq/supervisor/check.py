@@ -1,0 +1,95 @@
+"""What must be right before a stack starts or reloads: everything is read once, and every fault is told at once.
+
+A stack never runs half configured: one fault here and nothing starts, or the reload is not passed on and the roles keep what they
+had. Control files are read by the rules of the program that uses them; numbers must be numbers, which qmail would ignore silently.
+
+Source: qmail-control(5); INTERNALS for the queue's folders.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from pluq.config import Home, Ids
+from pluq.errors import ConfigError
+from pluq.store.control import first_line, leading_int, read_file
+from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER
+
+NUMBERS = (
+    "bouncemaxbytes",
+    "concurrencyincoming",
+    "concurrencylocal",
+    "concurrencyremote",
+    "databytes",
+    "queuelifetime",
+    "timeoutconnect",
+    "timeoutremote",
+    "timeoutsmtpd",
+)
+
+
+def faults(home: Home, ids: Ids) -> list[ConfigError]:
+    """Return everything that keeps this home from being served, nothing if it is fit."""
+    if not os.path.isdir(home.path):
+        return [ConfigError(home.path, "no qmail home here: make one with `pluq init --home DIR`")]
+    return [*control_faults(home), *queue_faults(home, ids)]
+
+
+def control_faults(home: Home) -> Iterator[ConfigError]:
+    """Check that each control file can be read, that there is a name, and that numbers are numbers."""
+    try:
+        names = sorted(os.listdir(home.control_dir))
+    except OSError as error:
+        yield ConfigError(home.control_dir, os.strerror(error.errno or 0))
+        return
+    if "me" not in names:
+        yield ConfigError(
+            home.control("me"), "missing: it holds the full name of this host, for example mail.example.org"
+        )
+    for name in names:
+        path = home.control(name)
+        try:
+            data = None if os.path.isdir(path) else read_file(path)
+        except ConfigError as error:
+            yield error
+            continue
+        if data is not None:
+            yield from content_faults(path, name, data)
+
+
+def content_faults(path: str, name: str, data: bytes) -> Iterator[ConfigError]:
+    line = first_line(data)
+    if name == "me" and not line:
+        yield ConfigError(path, "empty: it holds the full name of this host", line=1)
+    if name in NUMBERS and line and leading_int(line) is None:
+        yield ConfigError(path, f"{line.decode('utf-8', 'replace')!r} is not a number", line=1)
+
+
+def queue_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
+    """Check that the queue's folders are there and belong to whom they must, and that the trigger is a FIFO."""
+    for path, owner, _ in FOLDERS:
+        if path.startswith("queue") and path != "queue/pool":
+            yield from folder_faults(f"{home.path}/{path}", ids.uid[owner])
+    trigger = f"{home.path}/{TRIGGER[0]}"
+    try:
+        if not stat.S_ISFIFO(os.stat(trigger).st_mode):
+            yield ConfigError(trigger, "not a FIFO: remove it and run `pluq init`")
+    except OSError as error:
+        yield ConfigError(trigger, os.strerror(error.errno or 0))
+    tcpto = f"{home.queue}/lock/tcpto"
+    if os.path.exists(tcpto) and os.path.getsize(tcpto) != TCPTO_BYTES:
+        yield ConfigError(tcpto, f"must be {TCPTO_BYTES} bytes: remove it and run `pluq init`")
+
+
+def folder_faults(path: str, uid: int) -> Iterator[ConfigError]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        yield ConfigError(path, f"{os.strerror(error.errno or 0)}: `pluq init` makes what is missing")
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield ConfigError(path, "not a folder")
+    elif status.st_uid != uid:
+        yield ConfigError(path, f"belongs to uid {status.st_uid} and must belong to uid {uid}")
