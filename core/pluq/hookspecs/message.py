@@ -128,7 +128,8 @@ class Message:
     def fields(self) -> list[HeaderField]:
         """The fields of the frozen original, in order."""
         if self._fields is None:
-            self._fields = split_fields(self.open().read(self.header_size))
+            size = self.header_size  # before open(): finding it moves the reader of a file
+            self._fields = split_fields(self.open().read(size))
         return self._fields
 
     def get_all(self, name: bytes) -> list[bytes]:
@@ -150,8 +151,9 @@ class Message:
         if self._body is not None:
             yield b"\n" + self._body
             return
+        size = self.header_size
         reader = self.open()
-        reader.seek(self.header_size)
+        reader.seek(size)
         yield from _pieces(reader)
 
     def _kept_header(self) -> Iterator[bytes]:

@@ -1,0 +1,300 @@
+"""Asking plugins in order: one class a kind of hook.
+
+A plugin that raises, answers with the wrong type or waits longer than its budget has failed. A failure is the end of the
+question, and its answer is temporary (451, try again), unless the site said `on_error = "skip"` for that plugin. Cancellation
+(the client is gone) is not a failure: it passes through.
+
+The engine steps a session eagerly: outside any task, until something really waits. `asyncio.timeout` needs a task, so the
+budget is a timer of its own, armed only when a plugin first waits: it cancels the future that the plugin waits for. A plugin
+that answers without waiting costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pluq.errors import TemporaryFailure
+from pluq.hookspecs.verdicts import (
+    PLUGIN_FAILED,
+    Accept,
+    Defer,
+    Discard,
+    Disconnect,
+    Later,
+    Reject,
+    Verdict,
+    clean_text,
+)
+
+VERDICTS = (Accept, Reject, Defer, Disconnect, Discard, Later)
+
+Notify = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One plugin's method in one chain."""
+
+    plugin: str
+    hook: str
+    function: Callable[..., Any]
+    parameters: tuple[str, ...]
+    waits: bool
+    budget: float
+    skip_errors: bool
+    shadow: bool
+    permissions: frozenset[str]
+
+
+class Budget:
+    """Cancels what a plugin waits for when its time is over."""
+
+    __slots__ = ("expired", "waiting")
+
+    def __init__(self) -> None:
+        self.expired = False
+        self.waiting: Any = None
+
+    def expire(self) -> None:
+        self.expired = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+
+@types.coroutine
+def resumed(
+    coroutine: Coroutine[Any, Any, Any], waiting: Any, budget: Budget | None = None
+) -> Generator[Any, Any, Any]:
+    """Return what a coroutine returns that was already stepped to its first wait, on `waiting`.
+
+    Wrapped in a task it is the rest of a coroutine that began outside one. What the task throws (a cancellation, the
+    future's exception) reaches the coroutine where it waits.
+    """
+    try:
+        while True:
+            if budget is not None:
+                budget.waiting = waiting
+            try:
+                sent = yield waiting
+            except BaseException as error:
+                waiting = coroutine.throw(error)
+            else:
+                waiting = coroutine.send(sent)
+            if budget is not None and budget.expired:  # it swallowed the cancellation and waits again
+                raise TimeoutError
+    except StopIteration as finished:
+        return finished.value
+
+
+async def within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    """Return what the coroutine returns; TimeoutError if it waits for more than `seconds` in all."""
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value
+    budget = Budget()
+    timer = asyncio.get_running_loop().call_later(seconds, budget.expire)
+    try:
+        return await resumed(coroutine, waiting, budget)
+    except asyncio.CancelledError:
+        if budget.expired:
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
+        coroutine.close()
+
+
+class Chain:
+    """The steps of one hook. `log` gets one line for each failure; `notify` one event for each verdict and failure."""
+
+    __slots__ = ("log", "notify", "steps")
+
+    def __init__(self, steps: tuple[Step, ...], log: Callable[[str], None], notify: Notify | None = None) -> None:
+        self.steps = steps
+        self.log = log
+        self.notify = notify
+
+    async def ask(self, step: Step, given: Mapping[str, Any]) -> Any:
+        """Return the answer of one step; whatever it raises is its failure."""
+        answer = step.function(*[given[name] for name in step.parameters])
+        return await within(answer, step.budget) if step.waits else answer
+
+    def failed(self, step: Step, error: Exception) -> None:
+        """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped."""
+        reason = "took too long" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+        text = clean_text(f"plugin {step.plugin} failed in {step.hook}: {reason}"[:500]).decode("utf-8", "replace")
+        self.log(text + (" (skipped)" if step.skip_errors or step.shadow else ""))
+        if self.notify is not None:
+            self.notify({"event": "plugin_error", "plugin": step.plugin, "hook": step.hook, "error": reason})
+        if not (step.skip_errors or step.shadow):
+            raise TemporaryFailure(f"plugin {step.plugin} failed") from error
+
+
+class Decide(Chain):
+    """The first verdict ends. A failure is a verdict too: PLUGIN_FAILED."""
+
+    __slots__ = ()
+
+    async def __call__(self, **given: Any) -> Verdict | None:
+        for step in self.steps:
+            try:
+                verdict = await self.ask(step, given)
+                if verdict is None:
+                    continue
+                check_verdict(step, verdict)
+            except Exception as error:
+                try:
+                    self.failed(step, error)
+                except TemporaryFailure:
+                    return PLUGIN_FAILED
+                continue
+            self.tell(step, verdict)
+            if not step.shadow:
+                return verdict  # type: ignore[no-any-return]  # check_verdict looked
+        return None
+
+    def tell(self, step: Step, verdict: Verdict) -> None:
+        if step.shadow:
+            self.log(f"plugin {step.plugin} in {step.hook} would have said {verdict!r}")
+        if self.notify is not None:
+            self.notify(
+                {
+                    "event": "verdict",
+                    "plugin": step.plugin,
+                    "hook": step.hook,
+                    "verdict": verdict,
+                    "shadow": step.shadow,
+                }
+            )
+
+
+def check_verdict(step: Step, verdict: Any) -> None:
+    """Raise TypeError for what is no verdict, PermissionError for one that the plugin may not give."""
+    if not isinstance(verdict, VERDICTS):
+        raise TypeError(f"{verdict!r} is no verdict")
+    if isinstance(verdict, Accept) and verdict.relay and "relay" not in step.permissions:
+        raise PermissionError('Accept(relay=True) needs permissions = {"relay"} in the plugin class')
+
+
+class First(Chain):
+    """The first answer that is not None is taken."""
+
+    __slots__ = ()
+
+    async def __call__(self, **given: Any) -> Any:
+        for step in self.steps:
+            try:
+                answer = await self.ask(step, given)
+            except Exception as error:
+                self.failed(step, error)
+                continue
+            if answer is not None and not step.shadow:
+                return answer
+        return None
+
+
+class Fold(Chain):
+    """Each answer takes the place of the parameters named in `folded`; the last state is returned."""
+
+    __slots__ = ("folded",)
+
+    def __init__(
+        self, steps: tuple[Step, ...], log: Callable[[str], None], notify: Notify | None, folded: tuple[str, ...]
+    ) -> None:
+        super().__init__(steps, log, notify)
+        self.folded = folded
+
+    async def __call__(self, **given: Any) -> Any:
+        for step in self.steps:
+            try:
+                answer = await self.ask(step, given)
+            except Exception as error:
+                self.failed(step, error)
+                continue
+            if answer is not None and not step.shadow:
+                values = (answer,) if len(self.folded) == 1 else answer
+                given.update(zip(self.folded, values, strict=True))
+        return given[self.folded[0]] if len(self.folded) == 1 else tuple(given[name] for name in self.folded)
+
+
+class Collect(Chain):
+    """All are asked; their answers are joined to one list."""
+
+    __slots__ = ()
+
+    async def __call__(self, **given: Any) -> list[Any]:
+        found: list[Any] = []
+        for step in self.steps:
+            try:
+                answer = await self.ask(step, given)
+            except Exception as error:
+                self.failed(step, error)
+                continue
+            if answer is not None and not step.shadow:
+                found.extend(answer)
+        return found
+
+
+class Each(Chain):
+    """All are asked, in order; they change what they were given."""
+
+    __slots__ = ()
+
+    async def __call__(self, **given: Any) -> None:
+        for step in self.steps:
+            try:
+                await self.ask(step, given)
+            except Exception as error:
+                self.failed(step, error)
+
+
+class Observe(Chain):
+    """All are told; a failure is logged and changes nothing."""
+
+    __slots__ = ()
+
+    async def __call__(self, **given: Any) -> None:
+        for step in self.steps:
+            try:
+                await self.ask(step, given)
+            except Exception as error:
+                self.note(step, error)
+
+    def note(self, step: Step, error: Exception) -> None:
+        self.log(f"plugin {step.plugin} failed in {step.hook}: {type(error).__name__}: {error}")
+
+
+class CollectNow(Collect):
+    """Collect, for hooks that are plain functions."""
+
+    __slots__ = ()
+
+    def __call__(self, **given: Any) -> list[Any]:  # type: ignore[override]
+        found: list[Any] = []
+        for step in self.steps:
+            try:
+                answer = step.function(*[given[name] for name in step.parameters])
+            except Exception as error:
+                self.failed(step, error)
+                continue
+            if answer is not None and not step.shadow:
+                found.extend(answer)
+        return found
+
+
+class ObserveNow(Observe):
+    """Observe, for hooks that are plain functions."""
+
+    __slots__ = ()
+
+    def __call__(self, **given: Any) -> None:  # type: ignore[override]
+        for step in self.steps:
+            try:
+                step.function(*[given[name] for name in step.parameters])
+            except Exception as error:
+                self.note(step, error)

@@ -1,0 +1,246 @@
+"""From the list of a profile to a plan.
+
+The order is the list. A plugin may declare `before` and `after`; a list that contradicts them is an error that shows a list
+that would do, never a silent reordering. pluggy holds the instances and validates them; the chains are our own tuples.
+
+Every error is a ConfigError with the file and line of the profile's list. On a reload the caller keeps the old plan.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NoReturn
+
+import pluggy
+
+from pluq.config import Home
+from pluq.config.settings import resolve
+from pluq.config.site import Role, Site, Table, nearest
+from pluq.errors import ConfigError
+from pluq.hookspecs import FOLDED, HOOKS, KINDS, SYNC, Context, Kind, Plugin
+from pluq.hookspecs.plugin import hook_methods
+from pluq.plan import EMPTY, Plan, chain
+from pluq.plan.load import load_class, new_registry
+from pluq.store.control import ControlFiles
+
+ON_ERROR = ("defer", "skip")
+MODES = ("enforce", "shadow", "off")
+
+ReadFile = Callable[[str], bytes]
+Log = Callable[[str], None]
+
+
+def read_plainly(path: str) -> bytes:
+    """Read a file with the rights of this process."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def compile_plan(
+    home: Home,
+    site: Site,
+    role_name: str,
+    *,
+    role: str = "smtpd",
+    log: Log,
+    read_file: ReadFile = read_plainly,
+) -> Plan:
+    """Return the plan of a profile or role by name. Raises ConfigError; nothing is started."""
+    where = site.profile(role_name) if role == "smtpd" else site.role(role_name)
+    if not where.plugins:
+        return EMPTY
+    instances = make_plugins(home, site, where, role, log, read_file)
+    return assemble(instances, where, site, log)
+
+
+def make_plugins(
+    home: Home, site: Site, where: Role, role: str, log: Log, read_file: ReadFile = read_plainly
+) -> list[Plugin[Any]]:
+    """Return a configured instance of each plugin of the list, in its order."""
+    classes = [(name, _load(name, home, where)) for name in where.plugins]
+    check_order(dict(classes), where)
+    context = Context(home, role, where.name, log, read_file, authserv_id(home, site))
+    return [_instance(name, one, site, where, context) for name, one in classes]
+
+
+def authserv_id(home: Home, site: Site) -> str:
+    """Return the name that our Authentication-Results fields bear: [core] authserv_id, else control/me."""
+    return site.core.text("authserv_id", "") or (home.controls.me() or b"").decode("utf-8", "replace")
+
+
+def _load(name: str, home: Home, where: Role) -> type[Plugin[Any]]:
+    try:
+        return load_class(name, home)
+    except ConfigError as error:
+        if error.file == "plugins":
+            _blame_list(where, error.why)
+        raise
+
+
+def _blame_list(where: Role, why: str) -> NoReturn:
+    table = where.plugins_table or Table("pluq.toml", where.name)
+    raise table.error("plugins", why)
+
+
+def plugin_tables(site: Site, where: Role, name: str) -> list[Table]:
+    """Return the tables with settings of one plugin in one role, weakest first."""
+    shared = [site.plugins[name]] if name in site.plugins else []
+    return shared + where.plugin_tables(name)
+
+
+def _instance(name: str, plugin: type[Plugin[Any]], site: Site, where: Role, context: Context) -> Plugin[Any]:
+    instance = plugin()
+    instance.context = context
+    instance.resolved = resolve(
+        plugin.Settings, ControlFiles(context.home.control_dir), plugin_tables(site, where, name)
+    )
+    instance.settings = instance.resolved.settings
+    return instance
+
+
+# -- order
+
+
+def check_order(classes: Mapping[str, type[Plugin[Any]]], where: Role) -> None:
+    """Raise ConfigError, with a list that would do, if the list contradicts what a plugin declares."""
+    names = list(classes)
+    earlier: dict[str, set[str]] = {name: set() for name in names}
+    for name, plugin in classes.items():
+        for other in plugin.after:
+            if other in earlier:
+                earlier[name].add(other)
+        for other in plugin.before:
+            if other in earlier:
+                earlier[other].add(name)
+    for position, name in enumerate(names):
+        late = [other for other in earlier[name] if names.index(other) > position]
+        if late:
+            _blame_list(where, f"{late[0]!r} must stand before {name!r}; {_suggest(names, earlier)}")
+
+
+def _suggest(names: Sequence[str], earlier: Mapping[str, set[str]]) -> str:
+    sorter = TopologicalSorter({name: earlier[name] for name in names})
+    try:
+        good = list(sorter.static_order())
+    except CycleError as error:
+        return f"no order is possible: {' before '.join(error.args[1])}"
+    return f"this order would do: {good}"
+
+
+# -- chains
+
+
+def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log) -> Plan:
+    """Return the plan of these instances, in this order."""
+    registry = new_registry()
+    steps: dict[str, list[chain.Step]] = {name: [] for name in HOOKS}
+    for instance in instances:
+        policy = _Policy.of(instance, plugin_tables(site, where, instance.name))
+        if policy.mode == "off":
+            continue
+        _register(registry, instance)
+        for hook_name in hook_methods(type(instance)):
+            steps[hook_name].append(_step(instance, hook_name, policy))
+    observe = _chain("observe", steps["observe"], log, None)
+    notify = None if observe is None else lambda event: observe(event=event)
+    chains = {name: _chain(name, found, log, notify) for name, found in steps.items()}
+    chains["observe"] = observe
+    return Plan(chains, instances, _verbs(steps["smtp_verbs"], where))
+
+
+class _Policy:
+    """What the site says of one plugin beside its settings: on_error, mode, timeout."""
+
+    def __init__(self, on_error: str, mode: str, budget: float) -> None:
+        self.on_error = on_error
+        self.mode = mode
+        self.budget = budget
+
+    @classmethod
+    def of(cls, instance: Plugin[Any], tables: list[Table]) -> _Policy:
+        on_error = _word(tables, "on_error", ON_ERROR)
+        mode = _word(tables, "mode", MODES)
+        return cls(on_error, mode, _seconds(tables, instance.budget))
+
+
+def _last(tables: list[Table], key: str) -> Table | None:
+    return next((table for table in reversed(tables) if key in table.values), None)
+
+
+def _word(tables: list[Table], key: str, words: Sequence[str]) -> str:
+    table = _last(tables, key)
+    if table is None:
+        return words[0]
+    word = table.text(key, "")
+    if word not in words:
+        raise table.error(key, f"{word!r} is none of {', '.join(words)}{nearest(word, words)}")
+    return word
+
+
+def _seconds(tables: list[Table], default: float) -> float:
+    table = _last(tables, "timeout")
+    if table is None:
+        return default
+    value = table.values["timeout"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise table.error("timeout", "expected seconds, more than 0")
+    return float(value)
+
+
+def _register(registry: pluggy.PluginManager, instance: Plugin[Any]) -> None:
+    try:
+        registry.register(instance, instance.name)
+        registry.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise ConfigError(type(instance).__module__, str(error), None, instance.name) from error
+
+
+def _step(instance: Plugin[Any], hook_name: str, policy: _Policy) -> chain.Step:
+    function = getattr(instance, hook_name)
+    return chain.Step(
+        instance.name,
+        hook_name,
+        function,
+        tuple(inspect.signature(function).parameters),
+        inspect.iscoroutinefunction(function),
+        policy.budget,
+        policy.on_error == "skip",
+        policy.mode == "shadow",
+        instance.permissions,
+    )
+
+
+_CLASSES: Mapping[Kind, type[chain.Chain]] = {
+    Kind.DECIDE: chain.Decide,
+    Kind.FIRST: chain.First,
+    Kind.COLLECT: chain.Collect,
+    Kind.EACH: chain.Each,
+    Kind.OBSERVE: chain.Observe,
+}
+_SYNC_CLASSES: Mapping[Kind, type[chain.Chain]] = {Kind.COLLECT: chain.CollectNow, Kind.OBSERVE: chain.ObserveNow}
+
+
+def _chain(hook_name: str, steps: list[chain.Step], log: Log, notify: chain.Notify | None) -> Any:
+    if not steps:
+        return None
+    kind = KINDS[hook_name]
+    if kind is Kind.FOLD:
+        return chain.Fold(tuple(steps), log, notify, FOLDED[hook_name])
+    classes = _SYNC_CLASSES if hook_name in SYNC else _CLASSES
+    return classes[kind](tuple(steps), log, notify)
+
+
+def _verbs(steps: list[chain.Step], where: Role) -> dict[bytes, Callable[..., Any]]:
+    verbs: dict[bytes, Callable[..., Any]] = {}
+    owners: dict[bytes, str] = {}
+    for step in steps:
+        for verb, handler in step.function().items():
+            if verb in owners:
+                _blame_list(
+                    where, f"{owners[verb]!r} and {step.plugin!r} both want the verb {verb.decode('ascii', 'replace')}"
+                )
+            owners[verb] = step.plugin
+            verbs[verb] = handler
+    return verbs

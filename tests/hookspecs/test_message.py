@@ -1,0 +1,80 @@
+"""Messages, verdict texts: views, bounds, and nothing that could break a header or a reply."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pluq.errors import PluqError
+from pluq.hookspecs import Defer, Message, Reject, reply_line
+from pluq.hookspecs.message import check_field, split_fields
+
+TEXT = b"Received: one\nSubject: hi\n there\nX-A: 1\nX-A: 2\n\nbody\nX-A: 3\n"
+
+
+def test_fields_keep_their_folded_lines() -> None:
+    message = Message.from_bytes(TEXT)
+    assert [one.name for one in message.fields] == [b"received", b"subject", b"x-a", b"x-a"]
+    assert message.get_all(b"Subject") == [b"hi\n there"]
+
+
+def test_a_field_put_on_top_stands_above_all_others() -> None:
+    message = Message.from_bytes(TEXT)
+    message.prepend(b"A: 1")
+    message.prepend(b"B: 2\n folded\n")
+    assert message.as_bytes() == b"B: 2\n folded\nA: 1\n" + TEXT
+
+
+def test_removing_fields_leaves_the_rest_byte_for_byte_and_the_original_alone() -> None:
+    message = Message.from_bytes(TEXT)
+    assert message.remove(lambda one: one.name == b"x-a") == 2
+    assert message.as_bytes() == b"Received: one\nSubject: hi\n there\n\nbody\nX-A: 3\n"
+    assert message.open().read() == TEXT
+
+
+def test_a_message_in_a_file_gives_the_same_as_one_in_memory() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(TEXT)
+        message = Message(file, len(TEXT))
+        message.remove(lambda one: one.name == b"subject")
+        message.prepend(b"A: 1")
+        assert message.as_bytes() == b"A: 1\nReceived: one\nX-A: 1\nX-A: 2\n\nbody\nX-A: 3\n"
+
+
+@given(st.binary(max_size=400))
+def test_an_untouched_view_is_the_original_whatever_it_holds(data: bytes) -> None:
+    message = Message.from_bytes(data)
+    message.remove(lambda one: False)
+    assert message.as_bytes() == data
+    message.remove(lambda one: one.name == b"no such field")
+    assert len(message.fields) >= 0
+    assert message.as_bytes() == data
+
+
+@given(st.binary(max_size=300))
+def test_fields_are_a_prefix_of_the_header(data: bytes) -> None:
+    raw = b"".join(one.raw for one in split_fields(data))
+    assert (data + b"\n").startswith(raw)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"no colon", b"A: 1\nB: 2", b"A: 1\n\nbody", b"A b: 1", b": 1", b"A: \0", b"A: 1\r\nB: 2", b"\xc3\xa9: 1"]
+)
+def test_a_field_that_would_break_the_header_is_refused(raw: bytes) -> None:
+    with pytest.raises(PluqError):
+        check_field(raw)
+
+
+def test_replies_look_as_qmail_writes_them() -> None:
+    assert reply_line(Reject(553, "5.7.1", "sorry")) == b"553 sorry (#5.7.1)\r\n"
+    assert reply_line(Defer(451, None, b"later")) == b"451 later\r\n"
+
+
+@given(st.binary(), st.one_of(st.none(), st.text()))
+def test_no_text_can_inject_a_line_into_a_reply(text: bytes, enhanced: str | None) -> None:
+    line = reply_line(Reject(550, enhanced, text))
+    assert line.endswith(b"\r\n")
+    assert not set(line[:-2]) & {0, 10, 13}
