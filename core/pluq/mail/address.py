@@ -1,0 +1,108 @@
+"""Addresses: from an SMTP command to the envelope, and from the envelope to SMTP and headers.
+
+In the envelope an address is bytes without brackets and without quoting: `joe doe@example.org`. `parse_path` takes it from the
+argument of MAIL or RCPT as qmail-smtpd does: it never refuses a form, only a length. `quote` puts it back with as little quoting
+as RFC 821 and 822 both allow; bytes above 127 get no encoding of their own.
+
+Source: addrparse in qmail-smtpd.c, quote.c, ip.c of qmail.
+"""
+
+from __future__ import annotations
+
+import re
+
+# qmail-queue takes 1003 bytes with F or T and NUL; qmail-smtpd stops earlier, so that RELAYCLIENT still fits.
+MAX_ADDRESS = 899
+
+_SPECIAL = re.compile(rb'[\\"]')
+_QUOTED = re.compile(rb'([\r\n"\\])')
+_BARE_BOX = re.compile(rb"[!#-'*+\-/-9=?A-Z^-~]+(?:\.[!#-'*+\-/-9=?A-Z^-~]+)*")
+_LITERAL = re.compile(rb"\[([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)\]")
+
+
+def parse_path(argument: bytes) -> tuple[bytes, bytes]:
+    """Return the address in the argument of MAIL or RCPT, and what follows it (the ESMTP parameters).
+
+    The address is what stands between the first < and the next >; without < it is what follows the first colon and blanks, up
+    to a blank. A source route is cut off, quotes and backslashes are taken out.
+    """
+    start = argument.find(b"<") + 1
+    if start:
+        terminator = b">"
+    else:
+        terminator = b" "
+        start = argument.find(b":") + 1 or len(argument)
+        start = len(argument) - len(argument[start:].lstrip(b" "))
+    if argument[start : start + 1] == b"@":
+        start = argument.find(b":", start) + 1 or len(argument)
+    end = argument.find(terminator, start)
+    if end == -1:
+        end = len(argument)
+    if _SPECIAL.search(argument, start, end) is None:
+        return argument[start:end], argument[end + 1 :]
+    return _unquote(argument, start, terminator[0])
+
+
+def _unquote(argument: bytes, start: int, terminator: int) -> tuple[bytes, bytes]:
+    """Return what stands from `start` to the terminator, without quotes and backslashes, and the rest."""
+    address = bytearray()
+    escaped = quoted = False
+    for position in range(start, len(argument)):
+        octet = argument[position]
+        if escaped:
+            address.append(octet)
+            escaped = False
+        elif octet == terminator and not quoted:
+            return bytes(address), argument[position + 1 :]
+        elif octet == 0x5C:
+            escaped = True
+        elif octet == 0x22:
+            quoted = not quoted
+        else:
+            address.append(octet)
+    return bytes(address), b""
+
+
+def parse_parameters(rest: bytes) -> dict[bytes, bytes | None]:
+    """Return the ESMTP parameters that follow an address: names in upper case, None for one without a value.
+
+    The last of equal names counts. Source: RFC 5321 section 4.1.2.
+    """
+    parameters: dict[bytes, bytes | None] = {}
+    for word in rest.split():
+        name, equals, value = word.partition(b"=")
+        parameters[name.upper()] = value if equals else None
+    return parameters
+
+
+def split_domain(address: bytes) -> tuple[bytes, bytes | None]:
+    """Return what stands before and after the last @; the domain is None where there is no @."""
+    local, at, domain = address.rpartition(b"@")
+    return (local, domain) if at else (address, None)
+
+
+def address_literal(domain: bytes) -> tuple[int, int, int, int] | None:
+    """Return the four numbers of a domain of the form [1.2.3.4], None for any other. Numbers wrap at 256, as in qmail."""
+    match = _LITERAL.fullmatch(domain)
+    if match is None:
+        return None
+    one, two, three, four = (int(number[-20:]) & 255 for number in match.groups())
+    return one, two, three, four
+
+
+def needs_quoting(box: bytes) -> bool:
+    """True if a local part cannot stand as it is in SMTP and in a header field."""
+    return _BARE_BOX.fullmatch(box) is None
+
+
+def quote_box(box: bytes) -> bytes:
+    """Return a local part, quoted where it has to be."""
+    return b'"' + _QUOTED.sub(rb"\\\1", box) + b'"' if needs_quoting(box) else box
+
+
+def quote(address: bytes) -> bytes:
+    """Return an envelope address as it is written in SMTP and in header fields; an empty one stays empty."""
+    if not address:
+        return b""
+    box, at, domain = address.rpartition(b"@")
+    return quote_box(box) + at + domain if at else quote_box(address)
