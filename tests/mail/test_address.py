@@ -120,11 +120,11 @@ def test_only_the_table_of_quote_c_stands_bare():
 
 
 @pytest.mark.parametrize(
-    ("domain", "numbers"),
+    ("domain", "address"),
     [
-        (b"[127.0.0.1]", (127, 0, 0, 1)),
-        (b"[0.0.0.0]", (0, 0, 0, 0)),
-        (b"[127.0.0.257]", (127, 0, 0, 1)),
+        (b"[127.0.0.1]", "127.0.0.1"),
+        (b"[0.0.0.0]", "0.0.0.0"),
+        (b"[127.0.0.257]", "127.0.0.1"),
         (b"[127.0.0.1]x", None),
         (b"127.0.0.1", None),
         (b"[127.0.0]", None),
@@ -133,8 +133,8 @@ def test_only_the_table_of_quote_c_stands_bare():
         (b"[127.0.0.1]\n", None),
     ],
 )
-def test_address_literals(domain, numbers):
-    assert address_literal(domain) == numbers
+def test_address_literals(domain, address):
+    assert address_literal(domain) == address
 
 
 def test_parameters_follow_the_address():

@@ -81,13 +81,12 @@ def split_domain(address: bytes) -> tuple[bytes, bytes | None]:
     return (local, domain) if at else (address, None)
 
 
-def address_literal(domain: bytes) -> tuple[int, int, int, int] | None:
-    """Return the four numbers of a domain of the form [1.2.3.4], None for any other. Numbers wrap at 256, as in qmail."""
+def address_literal(domain: bytes) -> str | None:
+    """Return the address in a domain of the form [1.2.3.4], None for any other. Numbers wrap at 256, as in qmail."""
     match = _LITERAL.fullmatch(domain)
     if match is None:
         return None
-    one, two, three, four = (int(number[-20:]) & 255 for number in match.groups())
-    return one, two, three, four
+    return ".".join(str(int(number[-20:]) & 255) for number in match.groups())
 
 
 def needs_quoting(box: bytes) -> bool:
