@@ -1,0 +1,76 @@
+"""Running a checkpassword program: name, secret and timestamp on descriptor 3, the client's connection on 0 and 1.
+
+The program exits 0 only after the mailbox program that it became has ended; any other exit says that the login was refused.
+
+Source: http://cr.yp.to/checkpwd/interface.html, qmail-popup(8).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from typing import Any
+
+PASSWORD_FD = 3
+CRASHED = b"aack, child crashed"
+REFUSED = b"authorization failed"
+UNWRITABLE = b"unable to write pipe"
+NO_PIPE = b"unable to open pipe"
+NO_FORK = b"unable to fork"
+
+SHELL = "/bin/sh"
+
+
+def check_password(argv: list[str], data: bytes) -> bytes | None:
+    """Run `argv` with `data` on descriptor 3, and wait. Return None if it exits 0, else the text of the refusal.
+
+    Descriptors 0, 1 and 2 are this process's own.
+    """
+    try:
+        reads, writes = os.pipe()
+    except OSError:
+        return NO_PIPE
+    try:
+        # All of it before the program starts: it fits the pipe, and a program that does not read cannot hold us up.
+        os.set_blocking(writes, False)
+        if os.write(writes, data) < len(data):
+            return UNWRITABLE
+        os.close(writes)
+        writes = -1
+        child = spawn(argv, reads)
+    except BlockingIOError:
+        return UNWRITABLE
+    except OSError as error:
+        return NO_FORK if error.errno in (errno.EAGAIN, errno.ENOMEM) else REFUSED
+    finally:
+        os.close(reads)
+        if writes >= 0:
+            os.close(writes)
+    return verdict(os.waitpid(child, 0)[1])
+
+
+def spawn(argv: list[str], password: int) -> int:
+    """Start the program with `password` as its descriptor 3; return its process id. Raises OSError.
+
+    A script without a #! line runs in the shell, as under execvp(3).
+    """
+    options: dict[str, Any] = {
+        "file_actions": [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)],
+        "setsigdef": [signal.SIGPIPE, signal.SIGXFSZ],
+    }
+    try:
+        return os.posix_spawnp(argv[0], argv, os.environ, **options)
+    except OSError as error:
+        script = shutil.which(argv[0])
+        if error.errno != errno.ENOEXEC or script is None:
+            raise
+        return os.posix_spawn(SHELL, [SHELL, script, *argv[1:]], os.environ, **options)
+
+
+def verdict(status: int) -> bytes | None:
+    """Return what a wait status means to the client; None for exit 0."""
+    if os.WIFSIGNALED(status):
+        return CRASHED
+    return REFUSED if os.waitstatus_to_exitcode(status) else None
