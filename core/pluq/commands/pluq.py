@@ -6,6 +6,7 @@ import importlib
 import sys
 
 VERBS = {
+    "demo": "try it: a mail system as the current user, with a first message delivered",
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
     "serve": "run the whole stack: listen, accept, deliver",
 }
