@@ -156,6 +156,10 @@ class Message:
         reader.seek(size)
         yield from _pieces(reader)
 
+    def wire_size(self) -> int:
+        """Return the size of the message as it stands now with CRLF line ends, in bytes (RFC 1870 section 5)."""
+        return sum(len(piece) + piece.count(b"\n") for piece in self.chunks())
+
     def _kept_header(self) -> Iterator[bytes]:
         length = 0
         for index, one in enumerate(self.fields):

@@ -22,6 +22,7 @@ from pluq.config import Home
 from pluq.config.settings import Resolved
 
 if TYPE_CHECKING:
+    from pluq.dns import Resolver
     from pluq.hookspecs.context import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +50,7 @@ class Context:
 
     `role` is "smtpd", "queue", "send", "local" or "remote"; `profile` the profile's name (the role's name elsewhere). `log`
     writes one line, escaped. `read_file` opens a file that the configuration names, also one that only root may read.
+    `resolver()` is the DNS resolver that everything in this process shares; call it in `start` or later.
     """
 
     home: Home
@@ -56,6 +58,7 @@ class Context:
     profile: str
     log: Callable[[str], None]
     read_file: Callable[[str], bytes]
+    resolver: Callable[[], Resolver]
     authserv_id: str = ""
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pluggy
 
@@ -25,11 +26,22 @@ from pluq.plan import EMPTY, Plan, chain
 from pluq.plan.load import load_class, new_registry
 from pluq.store.control import ControlFiles
 
+if TYPE_CHECKING:
+    from pluq.dns import Resolver
+
 ON_ERROR = ("defer", "skip")
 MODES = ("enforce", "shadow", "off")
 
 ReadFile = Callable[[str], bytes]
 Log = Callable[[str], None]
+
+
+@cache
+def process_resolver() -> Resolver:
+    """Return the resolver of this process, made when it is first asked for."""
+    from pluq.dns import Resolver
+
+    return Resolver.from_system()
 
 
 def read_plainly(path: str) -> bytes:
@@ -61,7 +73,7 @@ def make_plugins(
     """Return a configured instance of each plugin of the list, in its order."""
     classes = [(name, _load(name, home, where)) for name in where.plugins]
     check_order(dict(classes), where)
-    context = Context(home, role, where.name, log, read_file, authserv_id(home, site))
+    context = Context(home, role, where.name, log, read_file, process_resolver, authserv_id(home, site))
     return [_instance(name, one, site, where, context) for name, one in classes]
 
 

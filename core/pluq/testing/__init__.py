@@ -1,0 +1,1 @@
+"""Fixtures and stand-ins for our own tests and for those of plugin authors."""
