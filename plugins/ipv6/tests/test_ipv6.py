@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pluq import Delivery
-from pluq.dns import NoRecords
+from pluq.dns import Answer, NoRecords, Status
 from pluq.errors import TemporaryFailure
 from pluq.testing.plugins import make_plugin
 from pluq_ipv6 import Ipv6, interleave
@@ -42,7 +42,7 @@ async def test_a_site_may_prefer_ipv4() -> None:
 
 
 async def test_a_host_without_ipv6_is_tried_as_before() -> None:
-    assert await addresses(NoRecords("none"), V4) == V4
+    assert await addresses(NoRecords(Answer(b"mx.example", "AAAA", Status.NO_DATA)), V4) == V4
 
 
 async def test_a_failing_lookup_does_not_delay_mail_that_ipv4_can_carry() -> None:

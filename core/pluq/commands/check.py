@@ -1,0 +1,35 @@
+"""pluq check: say what is wrong with this home before a start or a reload, all of it.
+
+    pluq check [--home DIR] [--json]
+
+Exit 0 when nothing is wrong, 1 when something is (each fault on its own line, with file, line and setting), 111 when it could
+not be looked at. With --json the answer is one object: {"ok": bool, "faults": [text, ...]}.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    import argparse
+    import json
+
+    from pluq.config import Home
+    from pluq.plan import inspect
+    from pluq.supervisor import check
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
+    parser.add_argument("--json", action="store_true", help="answer with one JSON object")
+    options = parser.parse_args()
+    home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()
+    faults = [str(error) for error in check.faults(home, home.ids())]
+    if os.path.isdir(home.control_dir):
+        faults += [fault for fault in inspect.faults(home) if fault not in faults]
+    if options.json:
+        sys.stdout.write(json.dumps({"ok": not faults, "faults": faults}) + "\n")
+    else:
+        sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{home.path}: nothing wrong\n")
+    return 1 if faults else 0

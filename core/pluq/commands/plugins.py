@@ -1,0 +1,100 @@
+"""pluq plugins: what is installed, where it is enabled and in which order, its hooks and settings.
+
+    pluq plugins [--home DIR] [--json] [NAME]
+
+Without NAME a line a plugin and the order of each profile; with NAME everything about one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pluq.config.site import Site
+    from pluq.plan.inspect import Installed
+
+
+def main() -> int:
+    import argparse
+    import json
+
+    from pluq.config import Home
+    from pluq.config.site import nearest, read_site
+    from pluq.errors import ConfigError
+    from pluq.plan.inspect import list_plugins
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", help="show one plugin")
+    parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
+    parser.add_argument("--json", action="store_true", help="answer with one JSON array")
+    options = parser.parse_args()
+    home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()
+    try:
+        site = read_site(home)
+    except ConfigError as error:
+        sys.stderr.write(f"pluq plugins: {error}\n")
+        return 111
+    found = list_plugins(home, site)
+    if options.name:
+        names = [one.name for one in found]
+        if options.name not in names:
+            sys.stderr.write(f"pluq plugins: no plugin {options.name!r}{nearest(options.name, names)}\n")
+            return 100
+        found = [one for one in found if one.name == options.name]
+    if options.json:
+        sys.stdout.write(json.dumps([as_json(one) for one in found]) + "\n")
+    else:
+        lines = one_plugin(found[0]) if options.name else overview(found, site)
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def as_json(one: Installed) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "source": one.source,
+        "summary": one.summary,
+        "hooks": list(one.hooks),
+        "settings": [
+            {
+                "name": setting.name,
+                "type": setting.kind,
+                "default": None if setting.secret else setting.default,
+                "unit": setting.unit,
+                "control": setting.control,
+                "env": setting.env,
+                "help": setting.help,
+            }
+            for setting in one.settings
+        ],
+        "enabled": list(one.enabled),
+        "error": one.error,
+    }
+
+
+def overview(found: list[Installed], site: Site) -> Iterator[str]:
+    from pluq.plan.inspect import places
+
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        where = ", ".join(one.enabled) or "-"
+        yield f"{one.name:<{width}}  {one.error or one.summary}  [{where}]"
+    for _, name in places(site):
+        yield f"order in {name}: {' '.join(site.role(name).plugins) or '(none)'}"
+
+
+def one_plugin(one: Installed) -> Iterator[str]:
+    yield f"{one.name}: {one.error or one.summary}"
+    yield f"from {one.source}"
+    yield f"enabled in: {', '.join(one.enabled) or 'nothing'}"
+    yield f"hooks: {', '.join(one.hooks) or 'none'}"
+    for setting in one.settings:
+        places = [f"control/{setting.control}"] if setting.control else []
+        places += [f"${setting.env}"] if setting.env else []
+        unit = f" {setting.unit}" if setting.unit else ""
+        also = f"  ({', '.join(places)})" if places else ""
+        yield f"  {setting.name} = {setting.default!r}{unit}{also}"
+        yield f"      {setting.help}"

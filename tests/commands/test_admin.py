@@ -1,0 +1,66 @@
+"""pluq check, plugins, config: what an administrator sees before a reload."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    made = run("init", "--home", str(tmp_path / "home"))
+    assert made.returncode == 0, made.stderr
+    return tmp_path / "home"
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from pluq.commands.pluq import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_fresh_home_has_nothing_wrong(home: Path) -> None:
+    answer = run("check", "--home", str(home), "--json")
+    assert (answer.returncode, json.loads(answer.stdout)) == (0, {"ok": True, "faults": []})
+
+
+def test_every_fault_is_told_with_file_line_and_the_nearest_right_word(home: Path) -> None:
+    (home / "control" / "pluq.toml").write_text(
+        '[profile.mx]\nlisten = ["127.0.0.1:2525"]\nplugins = ["sise"]\n'
+        '[profile.two]\nlisten = ["127.0.0.1:2525"]\nplugins = ["size"]\nsize.databyte = 3\n'
+    )
+    answer = run("check", "--home", str(home))
+    assert answer.returncode == 1
+    assert "pluq.toml:3: profile.mx.plugins: no plugin 'sise' is installed; did you mean 'size'?" in answer.stdout
+    assert "pluq.toml:7: profile.two.size.databyte: unknown setting; did you mean 'databytes'?" in answer.stdout
+    assert "profiles 'mx' and 'two' both listen on 127.0.0.1:2525" in answer.stdout
+
+
+def test_plugins_shows_order_and_settings(home: Path) -> None:
+    (home / "control" / "pluq.toml").write_text(
+        '[profile.mx]\nplugins = ["size"]\n[remote]\nplugins = ["ipv6", "size"]\n'
+    )
+    overview = run("plugins", "--home", str(home)).stdout
+    assert "[mx, remote]" in overview
+    assert "order in remote: ipv6 size" in overview
+    shown = json.loads(run("plugins", "--home", str(home), "--json", "size").stdout)
+    assert [(one["name"], one["env"], one["unit"]) for one in shown[0]["settings"]] == [
+        ("databytes", "DATABYTES", "bytes")
+    ]
+    assert "did you mean 'size'" in run("plugins", "--home", str(home), "sise").stderr
+
+
+def test_config_shows_where_each_value_came_from(home: Path) -> None:
+    (home / "control" / "databytes").write_text("1000\n")
+    (home / "control" / "pluq.toml").write_text(
+        '[profile.mx]\nplugins = ["size"]\n[profile.own]\nextends = "mx"\nsize.databytes = 5\n'
+    )
+    from_file = json.loads(run("config", "show", "mx", "--home", str(home), "--json").stdout)
+    assert from_file == {"size.databytes": {"value": 1000, "source": "control/databytes"}}
+    own = json.loads(run("config", "show", "own", "--home", str(home), "--json").stdout)["size.databytes"]
+    assert own["value"] == 5
+    assert own["source"].endswith("pluq.toml:5")
+    assert "no profile 'mxx'; did you mean 'mx'?" in run("config", "show", "mxx", "--home", str(home)).stderr
