@@ -1,0 +1,106 @@
+"""bench/run: pluq beside its peers on this machine, in interleaved runs.
+
+Every peer is started once, with folders and port of its own; then run by run, workload by workload, each is loaded in turn, so that
+what else the machine does hits all of them. Printed are medians; all runs are in the JSON. docs/performance.md tells how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from bench import report
+from bench.peers import PEERS, Peer, free_port, missing
+from bench.processes import pss_bytes
+from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result
+
+
+def main() -> int:
+    options = parse_arguments()
+    if not os.path.exists(SOURCE):
+        sys.stderr.write(f"bench: {SOURCE} is missing: install Debian's postfix, which has it\n")
+        return 111
+    peers = [name for name in options.peers.split(",") if available(name)]
+    workloads = options.workloads.split(",")
+    results: dict[str, dict[str, list[Result]]] = {name: {peer: [] for peer in peers} for name in workloads}
+    with started(peers, options.folder) as running:
+        idle = {peer.name: pss_bytes(peer.roots) for peer in running}
+        for number in range(options.runs):
+            for name in workloads:
+                for peer in running:
+                    result = WORKLOADS[name].run(peer, options.scale)
+                    results[name][peer.name].append(result)
+                    progress(
+                        f"run {number + 1} {name} {peer.name}: delivered {result.delivered:.0f}/s, {result.cpu_us:.0f} us"
+                    )
+    print(report.table(results))
+    print("idle PSS: " + ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in idle.items()))
+    write_files(options.output, results, idle)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = "\n".join(f"  {name:9} {workload.about}" for name, workload in WORKLOADS.items())
+    parser.epilog = f"workloads:\n{names}\n\nBENCH_QMAIL=HOME adds a stock qmail or notqmail."
+    parser.add_argument("--workloads", default=",".join(WORKLOADS), help="which, separated by commas (default: all)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas (default: all there are)")
+    parser.add_argument("--runs", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
+    parser.add_argument(
+        "--folder", default=tempfile.gettempdir(), help="where queues and mailboxes lie (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", default="bench/results", help="folder for results.json and results.png (default: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def available(name: str) -> bool:
+    why = missing(name)
+    if why:
+        progress(f"without {name}: {why}")
+    return why is None
+
+
+def progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def started(names: list[str], parent: str) -> Iterator[list[Peer]]:
+    """Start the peers, warm each up a little, and end and remove everything afterwards."""
+    folder = tempfile.mkdtemp(prefix="bench.", dir=parent)
+    os.chmod(folder, 0o755)
+    running: list[Peer] = []
+    try:
+        for name in names:
+            peer = PEERS[name](f"{folder}/{name}", free_port())
+            running.append(peer)
+            peer.start()
+            WORKLOADS["new4k"].run(peer, WARM_UP / WORKLOADS["new4k"].messages)
+        yield running
+    finally:
+        for peer in running:
+            peer.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_files(folder: str, results: report.Results, idle: dict[str, int]) -> None:
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/results.json", "w") as file:
+        file.write(report.as_json(results, idle))
+    try:
+        report.plot(results, f"{folder}/results.png")
+    except ImportError:
+        progress("no plot: matplotlib is not installed (pip install --group bench)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The mail systems that are compared, each with private folders, on a private loopback port.
+
+All deliver into a Maildir of the same user, write their usual log to a file on the same disk, sync before they say 250, and may
+run 20 deliveries at a time. What each is told beyond its defaults stands in its class, so that it can be criticised.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from bench import processes
+
+DOMAIN = "bench.example"
+REMOTE_DOMAIN = "sink.example"
+RECIPIENT = "games"  # a Debian system user without rights: Postfix's local(8) delivers to users of the machine
+CONCURRENCY = 20
+
+
+@dataclass
+class Peer:
+    """One mail system. `sink_port` is where mail for other domains goes."""
+
+    folder: str
+    sink_port: int
+    port: int = 0
+    roots: list[int] = field(default_factory=list)
+    name = "peer"
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        os.makedirs(self.folder, mode=0o755)
+        self.user = pwd.getpwnam(RECIPIENT) if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
+        self.mailbox = f"{self.folder}/mailbox"
+        for part in ("", "/Maildir", *(f"/Maildir/{name}" for name in ("tmp", "new", "cur"))):
+            os.makedirs(self.mailbox + part, mode=0o700, exist_ok=True)
+            os.chown(self.mailbox + part, self.user.pw_uid, self.user.pw_gid)
+
+    @property
+    def maildir(self) -> str:
+        return f"{self.mailbox}/Maildir"
+
+    @property
+    def new(self) -> str:
+        return f"{self.maildir}/new"
+
+    @property
+    def log(self) -> str:
+        return f"{self.folder}/log"
+
+    def address(self) -> str:
+        return f"{RECIPIENT}@{DOMAIN}"
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def launch(self, command: list[str], environment: dict[str, str] | None = None) -> int:
+        """Start one process of this peer, its output going to the log; it is ended by `stop`."""
+        with open(self.log, "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+            )
+        process.returncode = 0  # `stop` waits for it, the object need not
+        self.roots.append(process.pid)
+        return process.pid
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+                    if sock.recv(512).startswith(b"220"):
+                        sock.sendall(b"QUIT\r\n")
+                        return
+            except OSError:
+                time.sleep(0.05)
+        with open(self.log, "rb") as log:
+            raise RuntimeError(f"{self.name} does not answer: {log.read()[-2000:].decode(errors='replace')}")
+
+    def stop(self) -> None:
+        for root in reversed(self.roots):
+            processes.end(root)
+        self.roots.clear()
+
+    def clear(self) -> None:
+        """Empty the mailbox."""
+        for name in os.listdir(self.new):
+            os.unlink(f"{self.new}/{name}")
+
+
+class Pluq(Peer):
+    """This tree, as `pluq serve`, no plugin on. As root each role is a user of its own."""
+
+    name = "pluq"
+
+    def start(self) -> None:
+        home = f"{self.folder}/home"
+        pluq = os.path.join(os.path.dirname(sys.executable), "pluq")
+        subprocess.run(
+            [pluq, "init", "--home", home, "--me", f"mail.{DOMAIN}", "--domain", DOMAIN],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        write_qmail_settings(home, self)
+        newu = [f"{home}/bin/qmail-newu"]
+        subprocess.run(newu, check=True, env={**os.environ, "PLUQ_HOME": home})
+        self.launch([pluq, "serve", "--home", home, "--listen", f"127.0.0.1:{self.port}"])
+        self.wait_ready()
+
+
+def write_qmail_settings(home: str, peer: Peer) -> None:
+    """Write what pluq and qmail are told in the same words."""
+    control = {
+        "me": f"mail.{DOMAIN}",
+        "locals": DOMAIN,
+        "rcpthosts": f"{DOMAIN}\n{REMOTE_DOMAIN}",
+        "smtproutes": f"{REMOTE_DOMAIN}:127.0.0.1:{peer.sink_port}",
+        "concurrencylocal": str(CONCURRENCY),
+        "concurrencyremote": str(CONCURRENCY),
+        "concurrencyincoming": "200",
+    }
+    for name, text in control.items():
+        with open(f"{home}/control/{name}", "w") as file:
+            file.write(f"{text}\n")
+    user = peer.user
+    with open(f"{home}/users/assign", "w") as file:
+        file.write(f"={RECIPIENT}:{user.pw_name}:{user.pw_uid}:{user.pw_gid}:{peer.mailbox}:::\n.\n")
+    with open(f"{peer.mailbox}/.qmail", "w") as file:
+        file.write("./Maildir/\n")
+
+
+class Postfix(Peer):
+    """Debian's Postfix, a private instance with its own master. local(8) writes the Maildir; 20 deliveries at a time."""
+
+    name = "postfix"
+    daemons = "/usr/lib/postfix/sbin"
+
+    def start(self) -> None:
+        etc = f"{self.folder}/etc"
+        os.makedirs(etc)
+        os.makedirs(f"{self.folder}/queue", mode=0o755)
+        data = f"{self.folder}/data"
+        os.makedirs(data, mode=0o700)
+        owner = pwd.getpwnam("postfix")
+        os.chown(data, owner.pw_uid, owner.pw_gid)
+        spool = f"{self.folder}/spool"
+        os.makedirs(spool)
+        os.symlink(self.maildir, f"{spool}/{RECIPIENT}")
+        self.write_main(etc)
+        self.write_master(etc)
+        check = ["postfix", "-c", etc, "check"]
+        subprocess.run(check, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.launch([f"{self.daemons}/master", "-c", etc, "-s"])
+        self.wait_ready()
+
+    def write_main(self, etc: str) -> None:
+        settings = {
+            "compatibility_level": "3.6",
+            "queue_directory": f"{self.folder}/queue",
+            "data_directory": f"{self.folder}/data",
+            "daemon_directory": self.daemons,
+            "command_directory": "/usr/sbin",
+            "mail_owner": "postfix",
+            "setgid_group": "postdrop",
+            "maillog_file": self.log,
+            "maillog_file_prefixes": self.folder,
+            "myhostname": f"mail.{DOMAIN}",
+            "mydestination": DOMAIN,
+            "mynetworks": "127.0.0.0/8",
+            "inet_interfaces": "127.0.0.1",
+            "inet_protocols": "ipv4",
+            "relayhost": f"[127.0.0.1]:{self.sink_port}",
+            "alias_maps": "",
+            "alias_database": "",
+            "local_recipient_maps": "",
+            "mail_spool_directory": f"{self.folder}/spool/",
+            "biff": "no",
+            "message_size_limit": "0",
+            "mailbox_size_limit": "0",
+            "local_destination_concurrency_limit": str(CONCURRENCY),
+        }
+        with open(f"{etc}/main.cf", "w") as file:
+            file.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
+
+    def write_master(self, etc: str) -> None:
+        """Write Debian's services that take part, none of them in a chroot."""
+        lines = [f"127.0.0.1:{self.port} inet n - n - - smtpd"]
+        lines += [
+            "postlog unix-dgram n - n - 1 postlogd",
+            "pickup unix n - n 60 1 pickup",
+            "qmgr unix n - n 300 1 qmgr",
+        ]
+        lines += [
+            "cleanup unix n - n - 0 cleanup",
+            "rewrite unix - - n - - trivial-rewrite",
+            "local unix - n n - - local",
+        ]
+        private = "bounce:0:bounce defer:0:bounce trace:0:bounce anvil:1:anvil scache:1:scache smtp:-:smtp relay:-:smtp"
+        private += " error:-:error retry:-:error discard:-:discard"
+        for service in private.split():
+            name, limit, program = service.split(":")
+            lines.append(f"{name} unix - - n - {limit} {program}")
+        lines += [
+            "flush unix n - n 1000? 0 flush",
+            "proxymap unix - - n - - proxymap",
+            "virtual unix - n n - - virtual",
+        ]
+        lines += ["tlsmgr unix - - n 1000? 1 tlsmgr", "verify unix - - n - 1 verify", "showq unix n - n - - showq"]
+        with open(f"{etc}/master.cf", "w") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+
+
+class Qmail(Peer):
+    """A stock qmail or notqmail whose home is given: its control files and users/assign are saved and put back."""
+
+    name = "qmail"
+
+    def start(self) -> None:
+        self.home = os.environ["BENCH_QMAIL"]
+        for part in ("control", "users"):
+            os.makedirs(f"{self.home}/{part}", exist_ok=True)
+            shutil.copytree(f"{self.home}/{part}", f"{self.folder}/{part}")
+        write_qmail_settings(self.home, self)
+        subprocess.run([f"{self.home}/bin/qmail-newu"], check=True)
+        paths = {"PATH": f"{self.home}/bin:{os.environ['PATH']}"}
+        self.launch([f"{self.home}/bin/qmail-start", "./Maildir/"], paths)
+        qmaild = pwd.getpwnam("qmaild")
+        listen = ["tcpserver", "-RHl0", "-c200", "-b200", "-u", str(qmaild.pw_uid), "-g", str(qmaild.pw_gid)]
+        self.launch([*listen, "127.0.0.1", str(self.port), f"{self.home}/bin/qmail-smtpd"], paths)
+        self.wait_ready()
+
+    def stop(self) -> None:
+        super().stop()
+        for part in ("control", "users"):
+            if os.path.isdir(f"{self.folder}/{part}"):
+                shutil.rmtree(f"{self.home}/{part}")
+                shutil.copytree(f"{self.folder}/{part}", f"{self.home}/{part}")
+
+
+PEERS: dict[str, type[Peer]] = {"pluq": Pluq, "postfix": Postfix, "qmail": Qmail}
+
+
+def missing(name: str) -> str | None:
+    """Return why a peer cannot take part here, None if it can."""
+    if name == "postfix" and (os.geteuid() != 0 or not os.path.exists(f"{Postfix.daemons}/master")):
+        return "needs root and Debian's postfix"
+    if name == "qmail" and not os.environ.get("BENCH_QMAIL"):
+        return "BENCH_QMAIL does not name a qmail home"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

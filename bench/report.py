@@ -1,0 +1,68 @@
+"""Figures for people and programs: a table, JSON, and a plot."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from bench.workloads import WORKLOADS, Result
+
+# workload -> peer -> its runs
+Results = Mapping[str, Mapping[str, Sequence[Result]]]
+OURS = "pluq"
+
+
+def median(runs: Sequence[Result], what: str) -> float:
+    return float(statistics.median(getattr(run, what) for run in runs))
+
+
+def table(results: Results) -> str:
+    """Return one row per workload and peer: medians, and how many times faster than it pluq delivers."""
+    head = f"{'workload':10} {'peer':8} {'accepted/s':>11} {'delivered/s':>12} {'(min-max)':>12} {'CPU us/msg':>11} {'PSS MiB':>8} {'pluq is':>8}"
+    lines = [head, "-" * len(head)]
+    for workload, by_peer in results.items():
+        ours = median(by_peer[OURS], "delivered") if by_peer.get(OURS) else None
+        for peer, runs in by_peer.items():
+            delivered = median(runs, "delivered")
+            rates = [run.delivered for run in runs]
+            ratio = f"{ours / delivered:6.2f} x" if ours and peer != OURS else ""
+            lines.append(
+                f"{workload:10} {peer:8} {median(runs, 'accepted'):11.0f} {delivered:12.0f} {f'({min(rates):.0f}-{max(rates):.0f})':>12}"
+                f" {median(runs, 'cpu_us'):11.0f} {median(runs, 'memory') / 2**20:8.1f} {ratio:>8}"
+            )
+    return "\n".join(lines)
+
+
+def as_json(results: Results, idle: Mapping[str, int]) -> str:
+    data = {
+        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
+        "idle_pss_bytes": dict(idle),
+        "results": {
+            workload: {peer: [asdict(run) for run in runs] for peer, runs in by_peer.items()}
+            for workload, by_peer in results.items()
+        },
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def plot(results: Results, path: str) -> None:
+    """Draw delivered per second of each peer, one group of bars per workload. Needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    peers = list(dict.fromkeys(peer for by_peer in results.values() for peer in by_peer))
+    figure, axes = pyplot.subplots(1, len(results), figsize=(3 * len(results), 3.6), squeeze=False)
+    for axis, (workload, by_peer) in zip(axes[0], results.items(), strict=True):
+        heights = [median(by_peer[peer], "delivered") if by_peer.get(peer) else 0 for peer in peers]
+        bars = axis.bar(peers, heights, color=[f"C{index}" for index in range(len(peers))])
+        axis.bar_label(bars, fmt="%.0f")
+        axis.set_title(WORKLOADS[workload].about if workload in WORKLOADS else workload, fontsize=9)
+    axes[0][0].set_ylabel("delivered per second")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,120 @@
+"""What the systems are put through. A workload is one line of the table: how messages are sent, and where they must arrive.
+
+The load is smtp-source with 20 sessions at once. Accepted counts until the last session ends, delivered until the last file is in
+the Maildir (by its time stamp) or the sink has the last message.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import processes
+from bench.peers import REMOTE_DOMAIN, Peer
+
+SOURCE = "/usr/sbin/smtp-source"
+SINK = "/usr/sbin/smtp-sink"
+SENDER = "sender@load.example"
+WARM_UP = 40
+POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of one workload on one peer. Rates per second, CPU in microseconds a message, memory in bytes (PSS)."""
+
+    accepted: float
+    delivered: float
+    cpu_us: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One way to send. `arrive` waits until all is there and returns the time of the last one."""
+
+    name: str
+    about: str
+    messages: int
+    size: int
+    sessions: int
+    options: tuple[str, ...] = ()
+    remote: bool = False
+
+    def run(self, peer: Peer, scale: float) -> Result:
+        count = max(int(self.messages * scale), 1)
+        arrival = Sink(peer.sink_port, count) if self.remote else Mailbox(peer, count)
+        before = processes.cpu_seconds(peer.roots)
+        began = time.time()
+        self.send(peer, count)
+        accepted = time.time() - began
+        delivered = arrival.wait() - began
+        cpu = processes.cpu_seconds(peer.roots) - before
+        memory = processes.pss_bytes(peer.roots)
+        arrival.close()
+        return Result(count / accepted, count / delivered, cpu / count * 1e6, memory)
+
+    def send(self, peer: Peer, count: int) -> None:
+        to = f"user@{REMOTE_DOMAIN}" if self.remote else peer.address()
+        command = [SOURCE, "-s", str(self.sessions), "-m", str(count), "-l", str(self.size), *self.options]
+        command += ["-f", SENDER, "-t", to, f"127.0.0.1:{peer.port}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+class Mailbox:
+    """The Maildir of a peer, into which `count` messages must come."""
+
+    def __init__(self, peer: Peer, count: int) -> None:
+        self.peer, self.count = peer, count
+        peer.clear()
+
+    def wait(self) -> float:
+        wait_until(lambda: len(os.listdir(self.peer.new)) >= self.count, f"{self.peer.name}: {self.count} messages")
+        return max(entry.stat().st_ctime for entry in os.scandir(self.peer.new))
+
+    def close(self) -> None:
+        self.peer.clear()
+
+
+class Sink:
+    """A server that takes `count` messages and ends."""
+
+    def __init__(self, port: int, count: int) -> None:
+        command = [SINK, "-M", str(count), f"127.0.0.1:{port}", "1024"]
+        if os.geteuid() == 0:
+            command[1:1] = ["-u", "nobody"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.1)
+
+    def wait(self) -> float:
+        self.process.wait(PATIENCE_SECONDS)
+        return time.time()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not arrive within {PATIENCE_SECONDS:.0f} seconds")
+        time.sleep(POLL_SECONDS)
+
+
+KIB = 1024
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("new4k", "4 KiB, a connection each", 2000, 4 * KIB, 20),
+        Workload("reuse4k", "4 KiB, connections reused", 2000, 4 * KIB, 20, ("-d",)),
+        Workload("1mb", "1 MB", 150, 1000 * KIB, 10),
+        Workload("relay4k", "4 KiB, relayed to smtp-sink", 2000, 4 * KIB, 20, remote=True),
+    )
+}
