@@ -9,6 +9,7 @@ VERBS = {
     "check": "say what is wrong with this home, all of it, before a start or a reload",
     "config": "show each effective setting of a profile and where it came from",
     "demo": "try it: a mail system as the current user, with a first message delivered",
+    "docs": "print documentation that is made from the code: hooks, settings",
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
     "serve": "run the whole stack: listen, accept, deliver",

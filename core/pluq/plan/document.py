@@ -1,0 +1,122 @@
+"""Documentation that is read off the code: hooks from their specifications, settings from their declarations.
+
+`hooks_page` and `settings_page` give Markdown; docs/hooks.md and docs/settings.md are their output, and a test compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pluq.config.settings import KINDS as VALUE_KINDS
+from pluq.config.settings import Declaration, declarations
+from pluq.hookspecs import FOLDED, HOOKS, KINDS, PROVISIONAL, SYNC, Kind, Plugin
+from pluq.plan.inspect import summary
+from pluq.plan.load import installed
+
+ANSWERS = {
+    Kind.DECIDE: "asked in order, the first verdict ends",
+    Kind.FIRST: "asked in order, the first answer that is not None is taken",
+    Kind.FOLD: "each gets the last answer",
+    Kind.COLLECT: "all are asked, the answers are joined",
+    Kind.EACH: "all are asked, in order",
+    Kind.OBSERVE: "all are told, nothing they do changes anything",
+}
+PHASES = {
+    "check": "Life",
+    "smtp_connect": "The SMTP session",
+    "message_verify": "The message",
+    "queue_submit": "The queue and the end",
+    "remote_envelope": "Remote delivery",
+    "local_envelope": "Local delivery",
+    "observe": "All roles",
+}
+HEAD = """# Hooks
+
+Made from `pluq.hookspecs` by `pluq docs hooks`; do not edit. A plugin implements a hook by a method of that name marked `@hook`,
+and takes the parameters that it needs, by name, leaving the others out. A hook may be `def` or `async def` unless it says
+*sync*. None is always "no opinion". See [writing plugins](writing-plugins.md).
+
+"""
+
+
+def hooks_page() -> str:
+    """Return docs/hooks.md."""
+    return HEAD + "\n".join(_hook_lines()) + "\n"
+
+
+def _hook_lines() -> Iterator[str]:
+    for name, function in HOOKS.items():
+        if name in PHASES:
+            yield f"## {PHASES[name]}\n"
+        kind = KINDS[name]
+        notes = [f"{kind.value}: {ANSWERS[kind]}"]
+        notes += [f"the answer takes the place of `{', '.join(FOLDED[name])}`"] if name in FOLDED else []
+        notes += ["sync"] if name in SYNC else []
+        notes += ["provisional"] if name in PROVISIONAL else []
+        yield f"### {name}\n"
+        yield f"    {name}{_signature(function)}\n"
+        yield f"{inspect.getdoc(function)}\n"
+        yield f"*{'; '.join(notes)}*\n"
+
+
+def _signature(function: Any) -> str:
+    """Return the signature without module names: the words that an author would write."""
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(inspect.signature(function)).replace("'", ""))
+
+
+SETTINGS_HEAD = """# Settings of the plugins
+
+Made from the declarations by `pluq docs settings`; do not edit. A value is looked for in layers, and the later wins: the default, the
+control file, `[plugin.NAME]`, `[profile.P.NAME]`, the connection's variable (from `tcp.smtp` or the run script).
+
+Every plugin also has `on_error` ("defer": a failure answers 451; "skip": go on without it), `mode` ("enforce", "shadow": log and do
+not act, "off") and `timeout` (seconds for one call).
+
+"""
+
+
+def settings_page(plugins: Iterable[type[Plugin[Any]]] | None = None) -> str:
+    """Return docs/settings.md for the given plugin classes, those of this distribution by default."""
+    chosen = shipped() if plugins is None else list(plugins)
+    return SETTINGS_HEAD + "\n".join(line for plugin in chosen for line in settings_lines(plugin)) + "\n"
+
+
+def shipped() -> list[type[Plugin[Any]]]:
+    """Return the plugin classes that come with pluq itself, by name."""
+    entries = installed()
+    ours = [name for name, entry in entries.items() if entry.dist is not None and entry.dist.name == "pluq"]
+    return [entries[name].load() for name in sorted(ours)]
+
+
+def settings_lines(plugin: type[Plugin[Any]]) -> Iterator[str]:
+    """Yield the section of one plugin: its summary and a table of its settings."""
+    yield f"## {plugin.name}\n"
+    yield f"{summary(plugin)}\n"
+    declared = declarations(plugin.Settings)
+    if not declared:
+        yield "No settings.\n"
+        return
+    yield "| setting | type | default | control file | variable | |"
+    yield "|---|---|---|---|---|---|"
+    for one in declared:
+        yield _row(one)
+    yield ""
+
+
+def _row(one: Declaration) -> str:
+    words = " or ".join(f"`{word}`" for word in one.choices) or VALUE_KINDS[one.kind].words
+    unit = f", {one.unit}" if one.unit else ""
+    control = f"`{one.control}`" if one.control else ""
+    variable = f"`{one.env}`" if one.env else ""
+    return f"| `{one.name}` | {words}{unit} | {_default(one)} | {control} | {variable} | {one.help} |"
+
+
+def _default(one: Declaration) -> str:
+    if one.default is None or one.default == () or one.default == "":
+        return "none"
+    if isinstance(one.default, bool):
+        return str(one.default).lower()
+    return f"`{', '.join(one.default) if isinstance(one.default, tuple) else one.default}`"
