@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pluq.errors import TemporaryFailure
+from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs import PLUGIN_FAILED, Accept, Reject
 from pluq.plan.chain import Collect, Decide, Each, First, Fold, Observe, Step, resumed
 
@@ -180,6 +180,15 @@ async def test_fold_hands_each_answer_to_the_next() -> None:
         "b",
         "b",
     ]
+
+
+async def test_a_control_file_that_cannot_be_read_passes_as_such() -> None:
+    def unreadable(session: Any) -> None:
+        raise ConfigError("control/x", "Permission denied")
+
+    for kind in (Decide, Each, Collect):
+        with pytest.raises(ConfigError):
+            await kind((step(unreadable),), Log())(session=None)
 
 
 async def test_a_failure_outside_a_decision_is_a_temporary_failure() -> None:

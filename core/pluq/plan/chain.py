@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluq.errors import TemporaryFailure
+from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.verdicts import (
     PLUGIN_FAILED,
     Accept,
@@ -125,14 +125,20 @@ class Chain:
         return await within(answer, step.budget) if step.waits else answer
 
     def failed(self, step: Step, error: Exception) -> None:
-        """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped."""
+        """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped.
+
+        A ConfigError passes as it is: a control file that is there and cannot be read ends a session with 421, as in qmail.
+        """
         reason = "took too long" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
         text = clean_text(f"plugin {step.plugin} failed in {step.hook}: {reason}"[:500]).decode("utf-8", "replace")
         self.log(text + (" (skipped)" if step.skip_errors or step.shadow else ""))
         if self.notify is not None:
             self.notify({"event": "plugin_error", "plugin": step.plugin, "hook": step.hook, "error": reason})
-        if not (step.skip_errors or step.shadow):
-            raise TemporaryFailure(f"plugin {step.plugin} failed") from error
+        if step.skip_errors or step.shadow:
+            return
+        if isinstance(error, ConfigError):
+            raise error
+        raise TemporaryFailure(f"plugin {step.plugin} failed") from error
 
 
 class Decide(Chain):

@@ -1,0 +1,120 @@
+"""badmail: who is refused by the name they give, the sender they claim, the recipient they ask for.
+
+Six lists in control: badhelo, badmailfrom, badrcptto (or badmailto), and the same with "norelay", which do not concern clients that
+may relay. Verdicts are taken when the name or address comes and all answered at RCPT, where a mail server has a recipient to put
+in its log; among them the relay test comes first, then HELO, sender, recipient.
+
+The lists are read when the profile starts and again at a reload.
+
+Source: the qregex patch, the wildcard patch of badmailfrom; reference replies of patched qmail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pluq import Defer, Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.store.control import read_lines
+from pluq_badmail.patterns import PlainList, Rules
+
+BAD_HELO = Reject(553, "5.7.1", "sorry, your HELO host name has been denied")
+BAD_SENDER = Reject(553, "5.7.1", "sorry, your envelope sender has been denied")
+BAD_RECIPIENT = Reject(553, "5.7.1", "sorry, your envelope recipient has been denied")
+NO_RELAY = Reject(553, "5.7.1", "we don't relay")
+NO_NULL_SENDER = Disconnect(Defer(421, "4.3.0", "null senders temporarily denied"))
+
+HELO_LISTS = ("badhelo",)
+SENDER_LISTS = ("badmailfrom",)
+RECIPIENT_LISTS = ("badrcptto", "badmailto")
+NAMES = {
+    "badhelo": "badhelonorelay",
+    "badmailfrom": "badmailfromnorelay",
+    "badrcptto": "badrcpttonorelay",
+    "badmailto": "badmailtonorelay",
+}
+
+Matcher = Rules | PlainList
+
+
+@dataclass(frozen=True)
+class Settings:
+    match: Literal["regex", "plain"] = setting(
+        "regex",
+        help="How lines are read: regular expressions (the qregex patch), or plain entries as stock qmail reads badmailfrom.",
+    )
+    rejectrelaytest: bool = setting(
+        False, control="rejectrelaytest", env="RELAYREJ", help="Refuse recipients whose local part holds @, % or !."
+    )
+    rejectnullsenders: bool = setting(
+        False,
+        control="rejectnullsenders",
+        env="REJECTNULLSENDERS",
+        help="Turn away, for now, every message without a sender.",
+    )
+
+
+class BadMail(Plugin[Settings]):
+    """Refuse by HELO name, sender or recipient: exact, wildcard, or regular expressions with `!`."""
+
+    name = "badmail"
+    Settings = Settings
+
+    def __init__(self) -> None:
+        self.lists: dict[str, Matcher] = {}
+
+    @hook
+    def check(self) -> Sequence[str]:
+        """Name every line that is no regular expression."""
+        return [
+            f"{self.context.home.control(name)}: {rule.line.decode('utf-8', 'replace')!r}: {rule.fault}"
+            for name, rules in self.load().items()
+            if isinstance(rules, Rules)
+            for rule in rules.rules
+            if rule.fault
+        ]
+
+    @hook
+    def start(self) -> None:
+        self.lists = self.load()
+
+    def load(self) -> dict[str, Matcher]:
+        """Return every list; an absent file is an empty one. Raises ConfigError for one that cannot be read."""
+        make: Callable[[list[bytes]], Matcher] = Rules.of if self.settings.match == "regex" else PlainList.of
+        names = [name for pair in NAMES.items() for name in pair]
+        return {name: make(read_lines(self.context.home.control(name)) or []) for name in names}
+
+    @hook
+    def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
+        if not transaction.sender and self.settings_for(session).rejectnullsenders:
+            return NO_NULL_SENDER
+        return None
+
+    @hook
+    def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
+        if self.settings_for(session).rejectrelaytest and is_relay_test(recipient.address):
+            return NO_RELAY
+        if session.helo is not None and self.refused(session, HELO_LISTS, session.helo):
+            return BAD_HELO
+        if transaction.sender and self.refused(session, SENDER_LISTS, transaction.sender):
+            return BAD_SENDER
+        if self.refused(session, RECIPIENT_LISTS, recipient.address):
+            return BAD_RECIPIENT
+        return None
+
+    def refused(self, session: Session, names: Sequence[str], text: bytes) -> bool:
+        """Return whether a list refuses `text`, and log which line did."""
+        for name in names:
+            for one in (name,) if session.may_relay else (name, NAMES[name]):
+                line = self.lists[one].refusing(text)
+                if line is not None:
+                    self.log(f"{one}: {text!r} from {session.remote_ip} matches {line!r}")
+                    return True
+        return False
+
+
+def is_relay_test(address: bytes) -> bool:
+    """Return whether the local part asks to be sent on: joe%elsewhere, elsewhere!joe, "joe@elsewhere"."""
+    local, at, _ = address.rpartition(b"@")
+    return bool(at) and any(mark in local for mark in (b"@", b"%", b"!"))

@@ -1,0 +1,120 @@
+"""badmail: patterns as POSIX reads them, in bounded time, and who is concerned."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pluq import Recipient, Session, Transaction, Verdict
+from pluq.config import Home
+from pluq.testing.plugins import make_plugin
+from pluq_badmail import BAD_HELO, BAD_RECIPIENT, BAD_SENDER, NO_NULL_SENDER, NO_RELAY, BadMail
+from pluq_badmail.patterns import PlainList, Rule, Rules
+
+MATCHES = [
+    (rb"^spam@bad\.example$", b"SPAM@bad.EXAMPLE", True),
+    (rb"^spam@bad\.example$", b"spam@bad.example.net", False),
+    (rb"[0-9]{4,}@", b"1234@x", True),
+    (rb"!@good\.example$", b"a@bad.example", True),
+    (rb"!@good\.example$", b"a@good.example", False),
+    (rb"a\+b@", b"a+b@x", True),
+    (rb"a\+b@", b"aab@x", False),
+    (rb"[\]x", b"\\x", True),
+    (rb"[]a]b", b"]b", True),
+    (rb"[^]a]b", b"]b", False),
+    (rb"[[]x", b"[x", True),
+    (rb"[[:digit:]]x", b"7x", True),
+    (rb"^a{,2}$", b"aa", True),
+    (rb"\<bad", b"x bad", True),
+    (rb"\d", b"7", False),
+    (rb"\d", b"d", True),
+    (b"\xe9", b"caf\xe9@x", True),
+    (rb"[", b"anything", False),
+    (rb"(joe|ann)@", b"ann@x", True),
+]
+
+
+@pytest.mark.parametrize(("line", "text", "refused"), MATCHES)
+def test_a_line_refuses_what_posix_would_match(line: bytes, text: bytes, refused: bool) -> None:
+    assert Rule(line).refuses(text) is refused
+
+
+@given(st.binary(max_size=60), st.binary(max_size=200))
+def test_no_line_and_no_address_can_break_the_matcher(line: bytes, text: bytes) -> None:
+    Rules.of([line]).refusing(text)
+    PlainList.of([line]).refusing(text)
+
+
+def test_a_pattern_that_takes_others_exponential_time_is_quick() -> None:
+    began = time.process_time()
+    assert Rules.of([rb"^(a+)+$"]).refusing(b"a" * 900 + b"!") is None
+    assert time.process_time() - began < 1
+
+
+def test_plain_entries_are_addresses_hosts_and_domains() -> None:
+    plain = PlainList.of([b"joe@a.example", b"@b.example", b".c.example"])
+    refused = [b"JOE@a.example", b"any@B.example", b"x@y.c.example", b"x@z.y.c.example"]
+    assert all(plain.refusing(address) for address in refused)
+    passed = [b"xjoe@a.example", b"x@sub.b.example", b"x@c.example", b"b.example"]
+    assert not any(plain.refusing(address) for address in passed)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "control").mkdir()
+    return Home(str(tmp_path))
+
+
+def ask(
+    home: Home, files: dict[str, str], session: Session, sender: bytes = b"s@x", recipient: bytes = b"r@x"
+) -> Verdict | None:
+    for name, text in files.items():
+        Path(home.control(name)).write_text(text)
+    plugin = make_plugin(BadMail, home=home, rejectrelaytest="rejectrelaytest" in files)
+    plugin.start()
+    transaction = Transaction(sender)
+    return plugin.smtp_mail(session, transaction) or plugin.smtp_rcpt(session, transaction, Recipient(recipient))
+
+
+RELAY = {"RELAYCLIENT": ""}
+CASES = [
+    ({"badmailfrom": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_SENDER),
+    ({"badmailfrom": "bad\n"}, RELAY, {"sender": b"bad@x"}, BAD_SENDER),
+    ({"badmailfromnorelay": "bad\n"}, RELAY, {"sender": b"bad@x"}, None),
+    ({"badmailfromnorelay": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_SENDER),
+    ({"badmailfrom": "!good\n"}, {}, {"sender": b""}, None),
+    ({"badrcptto": "trap\n"}, {}, {"recipient": b"trap@x"}, BAD_RECIPIENT),
+    ({"badmailto": "trap\n"}, {}, {"recipient": b"trap@x"}, BAD_RECIPIENT),
+    ({"badrcptto": "trap\n", "badmailfrom": "bad\n"}, {}, {"sender": b"bad@x", "recipient": b"trap@x"}, BAD_SENDER),
+    ({"badhelo": "client\n", "badmailfrom": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_HELO),
+    ({"badhelonorelay": "client\n"}, RELAY, {}, None),
+    ({"rejectrelaytest": "1\n", "badhelo": "client\n"}, {}, {"recipient": b"a%b@x"}, NO_RELAY),
+]
+
+
+@pytest.mark.parametrize(("files", "environment", "addresses", "verdict"), CASES)
+def test_who_is_refused(
+    home: Home, files: dict[str, str], environment: dict[str, str], addresses: dict[str, bytes], verdict: Verdict | None
+) -> None:
+    assert ask(home, files, Session(environment=dict(environment), helo=b"client"), **addresses) == verdict
+
+
+def test_a_client_that_gave_no_name_is_not_refused_for_it(home: Home) -> None:
+    assert ask(home, {"badhelo": ".*\n"}, Session(helo=None)) is None
+    assert ask(home, {"badhelo": "^$\n"}, Session(helo=b"")) == BAD_HELO
+
+
+def test_messages_without_a_sender_can_be_turned_away(home: Home) -> None:
+    plugin = make_plugin(BadMail, home=home)
+    assert plugin.smtp_mail(Session(environment={"REJECTNULLSENDERS": "1"}), Transaction(b"")) == NO_NULL_SENDER
+    assert plugin.smtp_mail(Session(), Transaction(b"")) is None
+
+
+def test_check_names_the_file_and_the_line_that_is_no_pattern(home: Home) -> None:
+    Path(home.control("badmailfrom")).write_text("good\n[\n")
+    (fault,) = make_plugin(BadMail, home=home).check()
+    assert fault.startswith(home.control("badmailfrom") + ": '['")
