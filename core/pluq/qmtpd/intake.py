@@ -1,0 +1,66 @@
+"""Handing in one message: what the two protocols and the queue say to each other.
+
+The field of the server comes first, then the message as it is read. Whatever goes wrong before the envelope is complete leaves
+nothing in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pluq.mail.received import server_received
+from pluq.queue.refusal import QueueRefusal, Receipt
+
+ADDRESS_BYTES = 1000  # addresses are shorter than this
+UNKNOWN = b"unknown"
+
+
+class Submission(Protocol):
+    """One message on its way into the queue."""
+
+    def write(self, chunk: bytes, /) -> None:
+        """Add bytes of the message."""
+
+    async def commit(self, sender: bytes, recipients: Sequence[bytes], /) -> Receipt:
+        """Queue it. Raises QueueRefusal."""
+
+    def abort(self) -> None:
+        """Forget it."""
+
+
+class Submitter(Protocol):
+    """The way into the queue."""
+
+    async def open(self) -> Submission:
+        """Begin a message. Raises QueueRefusal."""
+
+
+class Client:
+    """Who is at the other end, as tcpserver says. `environment` maps names to bytes."""
+
+    def __init__(self, environment: Mapping[bytes, bytes]) -> None:
+        self._environment = environment
+
+    def received(self, protocol: bytes, when: int) -> bytes:
+        """Return the Received field for a message of this client."""
+        value = self._environment.get
+        local = value(b"TCPLOCALHOST")
+        return server_received(
+            remote_host=value(b"TCPREMOTEHOST", UNKNOWN),
+            remote_ip=value(b"TCPREMOTEIP", UNKNOWN),
+            remote_info=value(b"TCPREMOTEINFO"),
+            helo=None,
+            local=value(b"TCPLOCALIP", UNKNOWN) if local is None else local,
+            when=when,
+            protocol=protocol,
+        )
+
+
+async def queue_verdict(submission: Submission, sender: bytes, recipients: Sequence[bytes], when: int) -> bytes:
+    """Commit the message; return K, Z or D and the text of the answer."""
+    try:
+        receipt = await submission.commit(sender, recipients)
+    except QueueRefusal as refusal:
+        return refusal.verdict.encode("utf-8", "surrogateescape")
+    return b"Kok %d qp %d" % (when, receipt.qp)
