@@ -18,9 +18,15 @@ from dataclasses import dataclass, field
 from bench import processes
 
 DOMAIN = "bench.example"
+USERS_DOMAIN = "users.example"
 REMOTE_DOMAIN = "sink.example"
 RECIPIENT = "games"  # a Debian system user without rights: Postfix's local(8) delivers to users of the machine
 CONCURRENCY = 20
+# smtp-source numbers its recipients: 2user, 3user, ... (the first of a message stays plain). They belong in turn to this many
+# users, each with a uid and a Maildir.
+NAMES = ("user", *(f"{number}user" for number in range(1, 2001)))
+USERS = 200
+FIRST_UID = 20001
 
 
 @dataclass
@@ -41,6 +47,23 @@ class Peer:
         for part in ("", "/Maildir", *(f"/Maildir/{name}" for name in ("tmp", "new", "cur"))):
             os.makedirs(self.mailbox + part, mode=0o700, exist_ok=True)
             os.chown(self.mailbox + part, self.user.pw_uid, self.user.pw_gid)
+
+        for number in range(USERS):
+            self.make_user(number)
+
+    def make_user(self, number: int) -> None:
+        mailbox = self.user_mailbox(number)
+        for part in ("", "/Maildir", *(f"/Maildir/{name}" for name in ("tmp", "new", "cur"))):
+            os.makedirs(mailbox + part, mode=0o700)
+            os.chown(mailbox + part, self.user_uid(number), self.user.pw_gid)
+        with open(f"{mailbox}/.qmail", "w") as file:
+            file.write("./Maildir/\n")
+
+    def user_mailbox(self, number: int) -> str:
+        return f"{self.folder}/users/{number}"
+
+    def user_uid(self, number: int) -> int:
+        return FIRST_UID + number if os.geteuid() == 0 else os.getuid()
 
     @property
     def maildir(self) -> str:
@@ -88,10 +111,15 @@ class Peer:
             processes.end(root)
         self.roots.clear()
 
+    def folders(self) -> list[str]:
+        """Return every folder into which mail comes."""
+        return [self.new, *(f"{self.user_mailbox(number)}/Maildir/new" for number in range(USERS))]
+
     def clear(self) -> None:
-        """Empty the mailbox."""
-        for name in os.listdir(self.new):
-            os.unlink(f"{self.new}/{name}")
+        """Empty all mailboxes."""
+        for folder in self.folders():
+            for name in os.listdir(folder):
+                os.unlink(f"{folder}/{name}")
 
 
 class Pluq(Peer):
@@ -118,25 +146,33 @@ def write_qmail_settings(home: str, peer: Peer) -> None:
     """Write what pluq and qmail are told in the same words."""
     control = {
         "me": f"mail.{DOMAIN}",
-        "locals": DOMAIN,
-        "rcpthosts": f"{DOMAIN}\n{REMOTE_DOMAIN}",
+        "locals": f"{DOMAIN}\n{USERS_DOMAIN}",
+        "rcpthosts": f"{DOMAIN}\n{USERS_DOMAIN}\n{REMOTE_DOMAIN}",
         "smtproutes": f"{REMOTE_DOMAIN}:127.0.0.1:{peer.sink_port}",
         "concurrencylocal": str(CONCURRENCY),
         "concurrencyremote": str(CONCURRENCY),
         "concurrencyincoming": "200",
     }
-    for name, text in control.items():
-        with open(f"{home}/control/{name}", "w") as file:
+    for setting, text in control.items():
+        with open(f"{home}/control/{setting}", "w") as file:
             file.write(f"{text}\n")
     user = peer.user
     with open(f"{home}/users/assign", "w") as file:
-        file.write(f"={RECIPIENT}:{user.pw_name}:{user.pw_uid}:{user.pw_gid}:{peer.mailbox}:::\n.\n")
+        file.write(f"={RECIPIENT}:{user.pw_name}:{user.pw_uid}:{user.pw_gid}:{peer.mailbox}:::\n")
+        for index, name in enumerate(NAMES):
+            number = index % USERS
+            who = f"u{number}:{peer.user_uid(number)}:{user.pw_gid}:{peer.user_mailbox(number)}"
+            file.write(f"={name}:{who}:::\n")
+        file.write(".\n")
     with open(f"{peer.mailbox}/.qmail", "w") as file:
         file.write("./Maildir/\n")
 
 
 class Postfix(Peer):
-    """Debian's Postfix, a private instance with its own master. local(8) writes the Maildir; 20 deliveries at a time."""
+    """Debian's Postfix, a private instance with its own master. local(8) writes the Maildir; 20 deliveries at a time.
+
+    The many users are no accounts of the machine, so that virtual(8) writes theirs.
+    """
 
     name = "postfix"
     daemons = "/usr/lib/postfix/sbin"
@@ -152,12 +188,20 @@ class Postfix(Peer):
         spool = f"{self.folder}/spool"
         os.makedirs(spool)
         os.symlink(self.maildir, f"{spool}/{RECIPIENT}")
+        self.write_users(etc)
         self.write_main(etc)
         self.write_master(etc)
         check = ["postfix", "-c", etc, "check"]
         subprocess.run(check, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.launch([f"{self.daemons}/master", "-c", etc, "-s"])
         self.wait_ready()
+
+    def write_users(self, etc: str) -> None:
+        with open(f"{etc}/mailboxes", "w") as mailboxes, open(f"{etc}/uids", "w") as uids:
+            for index, name in enumerate(NAMES):
+                number = index % USERS
+                mailboxes.write(f"{name}@{USERS_DOMAIN} users/{number}/Maildir/\n")
+                uids.write(f"{name}@{USERS_DOMAIN} {self.user_uid(number)}\n")
 
     def write_main(self, etc: str) -> None:
         settings = {
@@ -184,6 +228,12 @@ class Postfix(Peer):
             "message_size_limit": "0",
             "mailbox_size_limit": "0",
             "local_destination_concurrency_limit": str(CONCURRENCY),
+            "virtual_mailbox_domains": USERS_DOMAIN,
+            "virtual_mailbox_base": self.folder,
+            "virtual_mailbox_maps": f"texthash:{etc}/mailboxes",
+            "virtual_uid_maps": f"texthash:{etc}/uids",
+            "virtual_gid_maps": f"static:{self.user.pw_gid}",
+            "virtual_mailbox_limit": "0",
         }
         with open(f"{etc}/main.cf", "w") as file:
             file.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
@@ -225,7 +275,7 @@ class Qmail(Peer):
         self.home = os.environ["BENCH_QMAIL"]
         for part in ("control", "users"):
             os.makedirs(f"{self.home}/{part}", exist_ok=True)
-            shutil.copytree(f"{self.home}/{part}", f"{self.folder}/{part}")
+            shutil.copytree(f"{self.home}/{part}", f"{self.folder}/saved/{part}")
         write_qmail_settings(self.home, self)
         subprocess.run([f"{self.home}/bin/qmail-newu"], check=True)
         paths = {"PATH": f"{self.home}/bin:{os.environ['PATH']}"}
@@ -238,9 +288,9 @@ class Qmail(Peer):
     def stop(self) -> None:
         super().stop()
         for part in ("control", "users"):
-            if os.path.isdir(f"{self.folder}/{part}"):
+            if os.path.isdir(f"{self.folder}/saved/{part}"):
                 shutil.rmtree(f"{self.home}/{part}")
-                shutil.copytree(f"{self.folder}/{part}", f"{self.home}/{part}")
+                shutil.copytree(f"{self.folder}/saved/{part}", f"{self.home}/{part}")
 
 
 PEERS: dict[str, type[Peer]] = {"pluq": Pluq, "postfix": Postfix, "qmail": Qmail}

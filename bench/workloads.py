@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import processes
-from bench.peers import REMOTE_DOMAIN, Peer
+from bench.peers import REMOTE_DOMAIN, USERS_DOMAIN, Peer
 
 SOURCE = "/usr/sbin/smtp-source"
 SINK = "/usr/sbin/smtp-sink"
@@ -35,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Workload:
-    """One way to send. `arrive` waits until all is there and returns the time of the last one."""
+    """One way to send. Rates count deliveries: a message to 100 recipients is 100."""
 
     name: str
     about: str
@@ -44,10 +44,13 @@ class Workload:
     sessions: int
     options: tuple[str, ...] = ()
     remote: bool = False
+    many_users: bool = False
+    recipients: int = 1
 
     def run(self, peer: Peer, scale: float) -> Result:
         count = max(int(self.messages * scale), 1)
-        arrival = Sink(peer.sink_port, count) if self.remote else Mailbox(peer, count)
+        total = count * self.recipients
+        arrival = Sink(peer.sink_port, total) if self.remote else Mailboxes(peer, total)
         before = processes.cpu_seconds(peer.roots)
         began = time.time()
         self.send(peer, count)
@@ -56,25 +59,27 @@ class Workload:
         cpu = processes.cpu_seconds(peer.roots) - before
         memory = processes.pss_bytes(peer.roots)
         arrival.close()
-        return Result(count / accepted, count / delivered, cpu / count * 1e6, memory)
+        return Result(total / accepted, total / delivered, cpu / total * 1e6, memory)
 
     def send(self, peer: Peer, count: int) -> None:
-        to = f"user@{REMOTE_DOMAIN}" if self.remote else peer.address()
+        to = f"user@{REMOTE_DOMAIN}" if self.remote else f"user@{USERS_DOMAIN}" if self.many_users else peer.address()
         command = [SOURCE, "-s", str(self.sessions), "-m", str(count), "-l", str(self.size), *self.options]
         command += ["-f", SENDER, "-t", to, f"127.0.0.1:{peer.port}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-class Mailbox:
-    """The Maildir of a peer, into which `count` messages must come."""
+class Mailboxes:
+    """The Maildirs of a peer, into which `count` messages must come."""
 
     def __init__(self, peer: Peer, count: int) -> None:
         self.peer, self.count = peer, count
         peer.clear()
 
     def wait(self) -> float:
-        wait_until(lambda: len(os.listdir(self.peer.new)) >= self.count, f"{self.peer.name}: {self.count} messages")
-        return max(entry.stat().st_ctime for entry in os.scandir(self.peer.new))
+        folders = self.peer.folders()
+        what = f"{self.peer.name}: {self.count} messages"
+        wait_until(lambda: sum(len(os.listdir(folder)) for folder in folders) >= self.count, what)
+        return max(entry.stat().st_ctime for folder in folders for entry in os.scandir(folder))
 
     def close(self) -> None:
         self.peer.clear()
@@ -115,6 +120,8 @@ WORKLOADS = {
         Workload("new4k", "4 KiB, a connection each", 2000, 4 * KIB, 20),
         Workload("reuse4k", "4 KiB, connections reused", 2000, 4 * KIB, 20, ("-d",)),
         Workload("1mb", "1 MB", 150, 1000 * KIB, 10),
+        Workload("fan100", "4 KiB to 100 local users", 40, 4 * KIB, 10, ("-r", "100"), many_users=True, recipients=100),
+        Workload("users200", "4 KiB, 200 users in turn", 2000, 4 * KIB, 20, ("-N",), many_users=True),
         Workload("relay4k", "4 KiB, relayed to smtp-sink", 2000, 4 * KIB, 20, remote=True),
     )
 }
