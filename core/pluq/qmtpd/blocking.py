@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pluq.config import Home
 from pluq.errors import PluqError, ProtocolError, TemporaryFailure
 from pluq.qmtpd import run
 from pluq.qmtpd.reader import EndOfInput
-from pluq.queue.program import QueueProgram
-from pluq.queue.refusal import Receipt
+from pluq.queue.submit import Receipt, SyncSubmission, open_submission
 
 T = TypeVar("T")
 
@@ -24,18 +23,10 @@ TROUBLE = 111
 SESSION_SECONDS = 3600
 
 
-class BlockingSubmission(Protocol):
-    """A submission whose calls block, as those of a queue program."""
-
-    def write(self, chunk: bytes, /) -> None: ...
-    def commit(self, sender: bytes, recipients: Sequence[bytes], /) -> Receipt: ...
-    def abort(self) -> None: ...
-
-
 class Blocking:
     """A blocking submission where a coroutine expects one that waits."""
 
-    def __init__(self, submission: BlockingSubmission) -> None:
+    def __init__(self, submission: SyncSubmission) -> None:
         self.write = submission.write
         self.abort = submission.abort
         self._commit = submission.commit
@@ -47,7 +38,7 @@ class Blocking:
 class BlockingSubmitter:
     """Opens submissions by calling `start`."""
 
-    def __init__(self, start: Callable[[], BlockingSubmission]) -> None:
+    def __init__(self, start: Callable[[], SyncSubmission]) -> None:
         self._start = start
 
     async def open(self) -> Blocking:
@@ -57,12 +48,12 @@ class BlockingSubmitter:
 def submitter(home: Home) -> BlockingSubmitter:
     """Return the way into the queue of `home` for this process."""
 
-    def start() -> QueueProgram:
+    def start() -> SyncSubmission:
         try:
             os.chdir(home.path)
         except OSError as error:
             raise TemporaryFailure(f"{home.path}: {error.strerror}") from error
-        return QueueProgram(home.path, os.environ.get("QMAILQUEUE", "bin/qmail-queue"), os.environ)
+        return open_submission(home)
 
     return BlockingSubmitter(start)
 

@@ -7,33 +7,12 @@ nothing in the queue.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from pluq.mail.received import server_received
-from pluq.queue.refusal import QueueRefusal, Receipt
+from pluq.queue.submit import QueueRefusal, Submission
 
 ADDRESS_BYTES = 1000  # addresses are shorter than this
 UNKNOWN = b"unknown"
-
-
-class Submission(Protocol):
-    """One message on its way into the queue."""
-
-    def write(self, chunk: bytes, /) -> None:
-        """Add bytes of the message."""
-
-    async def commit(self, sender: bytes, recipients: Sequence[bytes], /) -> Receipt:
-        """Queue it. Raises QueueRefusal."""
-
-    def abort(self) -> None:
-        """Forget it."""
-
-
-class Submitter(Protocol):
-    """The way into the queue."""
-
-    async def open(self) -> Submission:
-        """Begin a message. Raises QueueRefusal."""
 
 
 class Client:

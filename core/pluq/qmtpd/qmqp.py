@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from pluq.qmtpd.intake import ADDRESS_BYTES, Client, Submission, Submitter, queue_verdict
+from pluq.qmtpd.intake import ADDRESS_BYTES, Client, queue_verdict
 from pluq.qmtpd.reader import Reader
+from pluq.queue.submit import Submission, Submitter
 from pluq.wire.netstring import encode
 
 BAD_ADDRESS = b"Dsorry, I can't accept addresses like that (#5.1.3)"

@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from pluq.errors import ProtocolError
-from pluq.qmtpd.intake import ADDRESS_BYTES, Client, Submission, Submitter, queue_verdict
+from pluq.qmtpd.intake import ADDRESS_BYTES, Client, queue_verdict
 from pluq.qmtpd.reader import Reader
+from pluq.queue.submit import Submission, Submitter
 from pluq.wire.netstring import encode
 from pluq.wire.qmtp import CR, LF, CrlfLines
 
