@@ -28,7 +28,6 @@ class Settings:
 class MaxRcpt(Plugin[Settings]):
     """Bounds the recipients."""
     name = "{name}"
-    Settings = Settings
     {extra}
 
     @hook

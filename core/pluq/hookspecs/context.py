@@ -93,8 +93,8 @@ class Recipient:
 class Transaction:
     """One message being received. A plugin may write `sender` in smtp_mail and later, and `recipients` in message_edit.
 
-    `parameters` are those of MAIL, names in upper case. `received_fields` are put on top of the message, above our own
-    Received, in order (Received-SPF, for example).
+    `parameters` are those of MAIL, names in upper case. `received_fields` stand directly below our own Received field,
+    in order (Received-SPF, for example). `queue_environment` is for the program that QMAILQUEUE names.
     """
 
     sender: bytes

@@ -2,7 +2,6 @@
 
     class MaxRcpt(Plugin[Settings]):
         name = "maxrcpt"
-        Settings = Settings
 
         @hook
         def smtp_rcpt(self, session, transaction): ...
@@ -16,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pluq.config import Home
 from pluq.config.settings import Resolved
@@ -30,6 +29,11 @@ S = TypeVar("S")
 PROJECT = "pluq"
 
 Command = Callable[[Sequence[str]], int]
+
+
+def get_original_bases(cls: type) -> tuple[Any, ...]:
+    """Return the bases as they were written, with their type parameters (types.get_original_bases of Python 3.12)."""
+    return tuple(cls.__dict__.get("__orig_bases__", ()))
 
 
 def hook(function: F) -> F:
@@ -63,7 +67,9 @@ class Context:
 
 
 class Plugin(Generic[S]):
-    """A plugin. Subclasses set `name`, may set `Settings`, `before`, `after`, `permissions`, and mark hook methods.
+    """A plugin. Subclasses set `name`, may set `before`, `after`, `permissions`, and mark hook methods.
+
+    The type parameter is the dataclass of its settings: `class MaxRcpt(Plugin[Settings])`; plain `Plugin` has none.
 
     `before` and `after` name plugins that must stand later or earlier in the list of the profile where both are enabled; a list
     that contradicts them is an error. `permissions`: "relay" to accept recipients that rcpthosts does not list, "body" to
@@ -71,7 +77,7 @@ class Plugin(Generic[S]):
     """
 
     name: ClassVar[str]
-    Settings: ClassVar[type] = NoSettings
+    settings_class: ClassVar[type] = NoSettings
     before: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
     permissions: ClassVar[frozenset[str]] = frozenset()
@@ -80,6 +86,12 @@ class Plugin(Generic[S]):
     settings: S
     context: Context
     resolved: Resolved
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for base in get_original_bases(cls):
+            if get_origin(base) is Plugin and isinstance(get_args(base)[0], type):
+                cls.settings_class = get_args(base)[0]
 
     @classmethod
     def cli_commands(cls) -> Mapping[str, Command]:

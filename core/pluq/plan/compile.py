@@ -106,7 +106,7 @@ def _instance(name: str, plugin: type[Plugin[Any]], site: Site, where: Role, con
     instance = plugin()
     instance.context = context
     instance.resolved = resolve(
-        plugin.Settings, ControlFiles(context.home.control_dir), plugin_tables(site, where, name)
+        plugin.settings_class, ControlFiles(context.home.control_dir), plugin_tables(site, where, name)
     )
     instance.settings = instance.resolved.settings
     return instance

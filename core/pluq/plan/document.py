@@ -95,7 +95,7 @@ def settings_lines(plugin: type[Plugin[Any]]) -> Iterator[str]:
     """Yield the section of one plugin: its summary and a table of its settings."""
     yield f"## {plugin.name}\n"
     yield f"{summary(plugin)}\n"
-    declared = declarations(plugin.Settings)
+    declared = declarations(plugin.settings_class)
     if not declared:
         yield "No settings.\n"
         return

@@ -113,7 +113,7 @@ def describe(name: str, source: str, home: Home, site: Site) -> Installed:
         source,
         summary(plugin),
         tuple(sorted(hook_methods(plugin))),
-        tuple(declarations(plugin.Settings)),
+        tuple(declarations(plugin.settings_class)),
         enabled,
     )
 
@@ -126,7 +126,7 @@ def summary(plugin: type[Plugin[Any]]) -> str:
 def effective(plan: Plan) -> Iterator[tuple[str, str, Value]]:
     """Yield (plugin, setting, value) for every setting in force; the values of secrets are hidden."""
     for plugin in plan.plugins:
-        secret = {one.name for one in declarations(plugin.Settings) if one.secret}
+        secret = {one.name for one in declarations(plugin.settings_class) if one.secret}
         for name, value in plugin.resolved.values.items():
             hide = name in secret and value.value not in (None, "", ())
             yield plugin.name, name, Value(HIDDEN, value.source) if hide else value

@@ -62,11 +62,9 @@ class FakeDns:
         self.ttl = ttl
         self.authentic = authentic
         self.queries: list[tuple[str, str, str]] = []
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp, self._tcp = same_port()
         self.address: tuple[str, int] = self._udp.getsockname()
         self.text = f"{self.address[0]}:{self.address[1]}"
-        self._tcp = socket.create_server(self.address)
         self._threads = [threading.Thread(target=serve, daemon=True) for serve in (self._serve_udp, self._serve_tcp)]
 
     def __enter__(self) -> FakeDns:
@@ -169,6 +167,20 @@ class FakeDns:
             if wanted or not alias:
                 return
             name = alias[0].lower().rstrip(".")
+
+
+def same_port() -> tuple[socket.socket, socket.socket]:
+    """Return a UDP and a TCP socket bound to one port of 127.0.0.1: one that is free for both."""
+    while True:
+        tcp = socket.create_server(("127.0.0.1", 0))
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            tcp.close()
+            udp.close()
+            continue
+        return udp, tcp
 
 
 def _text(kind: str, value: Any) -> str:

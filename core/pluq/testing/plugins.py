@@ -24,13 +24,13 @@ def make_plugin(
     **settings: Any,
 ) -> P:
     """Return an instance whose settings are the defaults with `settings` on top; a name that is no setting is a TypeError."""
-    declared = declarations(plugin.Settings)
+    declared = declarations(plugin.settings_class)
     unknown = settings.keys() - {one.name for one in declared}
     if unknown:
         raise TypeError(f"{plugin.name} has no setting {', '.join(sorted(unknown))}")
     values = {one.name: Value(settings.get(one.name, one.default), "test") for one in declared}
     instance = plugin()
     instance.context = Context(home or Home("/nonexistent"), role, "test", log, read_plainly, resolver, authserv_id)
-    instance.resolved = Resolved(plugin.Settings, values, declared)
+    instance.resolved = Resolved(plugin.settings_class, values, declared)
     instance.settings = instance.resolved.settings
     return instance

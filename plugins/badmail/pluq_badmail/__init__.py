@@ -59,7 +59,6 @@ class BadMail(Plugin[Settings]):
     """Refuse by HELO name, sender or recipient: exact, wildcard, or regular expressions with `!`."""
 
     name = "badmail"
-    Settings = Settings
 
     def __init__(self) -> None:
         self.lists: dict[str, Matcher] = {}

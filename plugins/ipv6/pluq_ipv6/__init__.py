@@ -36,7 +36,6 @@ class Ipv6(Plugin[Settings]):
     """Deliver to hosts by IPv6 as well."""
 
     name = "ipv6"
-    Settings = Settings
 
     @hook
     async def remote_addresses(self, delivery: Delivery, host: bytes, addresses: list[str]) -> list[str]:

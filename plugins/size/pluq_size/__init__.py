@@ -41,7 +41,6 @@ class Size(Plugin[Settings]):
     """Announce the largest message, refuse larger ones early, and declare sizes to other hosts."""
 
     name = "size"
-    Settings = Settings
 
     @hook
     def smtp_connect(self, session: Session) -> None:

@@ -1,0 +1,185 @@
+"""Evaluating SPF with pyspf, which is synchronous and would do its own DNS.
+
+pyspf is a pure function of the DNS answers that it has. So it is run with the answers known so far; when it asks for another one,
+the run is given up, the answer is fetched with our own resolver (absolute names, bounded, cached), and it is run again. A check asks
+few questions and a run takes microseconds to milliseconds, so this costs less than a thread and can be cancelled at any wait.
+
+Bounds: pyspf counts terms and void lookups (RFC 7208 section 4.6.4), the budget bounds all queries and the time; what exceeds
+the budget is a temperror. A failing address lookup of one PTR name skips that name (section 5.5), which pyspf does not do.
+
+Source: RFC 7208.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import spf
+
+from pluq.dns import Budget, NoRecords, Resolver
+from pluq.errors import ProtocolError, TemporaryFailure
+
+# RFC 7208 section 4.6.4: 10 terms, each with up to 10 names to look up; more than this is nobody's honest policy.
+MAX_QUERIES = 60
+MAX_SECONDS = 20.0
+MAX_ADDRESSES = 10
+
+T = TypeVar("T")
+Key = tuple[str, str]
+
+
+@dataclass
+class Answers:
+    """What is known so far, and what the present run asked in vain."""
+
+    known: dict[Key, Any]
+    missing: list[Key]
+
+
+_answers: ContextVar[Answers] = ContextVar("answers")
+
+
+class Unknown(BaseException):
+    """The run needs an answer that is not there yet. No Exception, so that pyspf does not take it for a DNS failure; a bare
+    `except` in it swallows it all the same, which is why what is missing is noted as well.
+    """
+
+
+def known_answer(name: str, qtype: str, *_: Any) -> list[Any]:
+    """Stand in for pyspf's DNS: return what is known, in its form."""
+    key = (name.rstrip(".").lower(), qtype)
+    answers = _answers.get()
+    if key not in answers.known:
+        answers.missing.append(key)
+        raise Unknown
+    found = answers.known[key]
+    if isinstance(found, TemporaryFailure):
+        raise spf.TempError("DNS problem")
+    return [((name, qtype), value) for value in found]
+
+
+class Query(spf.query):  # type: ignore[misc]  # pyspf has no types
+    """A pyspf query that skips a PTR name whose addresses cannot be looked up."""
+
+    def validated_ptrs(self) -> list[str]:
+        return [name for name in self.dns_ptr(self.i)[:MAX_ADDRESSES] if self._is_ours(name)]
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return bool(self.cidrmatch(self.dns_a(name, self.A), self.cidrmax))
+        except spf.TempError:
+            return False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`result` is RFC 7208's word; `local` that a rule of this site decided; `explanation` the domain's own text for a fail."""
+
+    result: str
+    domain: str
+    local: bool = False
+    explanation: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who is asked about: the address, the sender ("" for none), the HELO name, and our own name for macros."""
+
+    ip: str
+    sender: str
+    helo: str
+    receiver: str
+
+    @property
+    def domain(self) -> str:
+        return self.sender.rpartition("@")[2] or self.helo
+
+
+async def evaluate(client: Client, resolver: Resolver, rules: str = "", guess: str = "") -> Outcome:
+    """Return the outcome for a client. `rules` and `guess` are mechanisms of the site, see the settings of the plugin."""
+    return await _run(lambda: check(client, rules, guess), resolver)
+
+
+async def expand(client: Client, text: str, resolver: Resolver) -> str:
+    """Return `text` with its SPF macros expanded, or as it is where they cannot be."""
+
+    def run() -> str:
+        try:
+            return str(make_query(client).expand(text, stripdot=False))
+        except (spf.PermError, spf.TempError):
+            return text
+
+    return await _run(run, resolver)
+
+
+async def _run(function: Callable[[], T], resolver: Resolver) -> T:
+    """Return what the function returns once every answer that it asks for is known."""
+    known: dict[Key, Any] = {}
+    budget = Budget(MAX_QUERIES, MAX_SECONDS)
+    while True:
+        answers = Answers(known, [])
+        token = _answers.set(answers)
+        try:
+            found = function()
+            if not answers.missing:
+                return found
+        except Unknown:
+            pass
+        finally:
+            _answers.reset(token)
+        key = answers.missing[0]
+        known[key] = await fetch(*key, resolver, budget)
+
+
+def make_query(client: Client, local: str | None = None) -> Query:
+    spf.DNSLookup = known_answer
+    return Query(client.ip, client.sender, client.helo, local=local, receiver=client.receiver, querytime=0)
+
+
+def check(client: Client, rules: str, guess: str) -> Outcome:
+    """Return the outcome, from the answers known so far. Raises Unknown for one that is missing."""
+    try:
+        query = make_query(client)
+    except spf.PermError as error:
+        return Outcome("permerror", client.domain, reason=str(error))
+    outcome = _outcome(query, query.check(), client)
+    if outcome.result == "none" and (rules or guess):
+        policy = make_query(client)
+        return _outcome(policy, policy.check(spf=f"v=spf1 {rules} {guess}"), client, local=True)
+    if rules and outcome.result in ("fail", "softfail", "neutral"):
+        own = make_query(client, local=rules)
+        changed = _outcome(own, own.check(), client, local=True)
+        return changed if changed.result != outcome.result else outcome
+    return outcome
+
+
+def _outcome(query: Query, answer: tuple[str, int, str], client: Client, local: bool = False) -> Outcome:
+    result, _, text = answer
+    own_words = text if result == "fail" and text != spf.EXPLANATIONS.get("fail") else ""
+    reason = text if result in ("permerror", "temperror") else ""
+    return Outcome(result, client.domain, local, own_words, reason)
+
+
+async def fetch(name: str, qtype: str, resolver: Resolver, budget: Budget) -> Any:
+    """Return the records in pyspf's form; a TemporaryFailure as a value, because it is an answer too."""
+    try:
+        answer = await resolver.lookup(name, qtype, budget)
+        return [_as_pyspf(qtype, record) for record in answer.require()]
+    except NoRecords:
+        return []
+    except TemporaryFailure as failure:
+        return failure
+    except (ProtocolError, ValueError):  # a name that DNS cannot carry exists nowhere
+        return []
+
+
+def _as_pyspf(qtype: str, record: Any) -> Any:
+    if qtype == "MX":
+        return record.preference, record.host.decode("ascii", "backslashreplace")
+    if qtype == "PTR":
+        return record.decode("ascii", "backslashreplace")
+    return (record,) if qtype in ("TXT", "SPF") else record

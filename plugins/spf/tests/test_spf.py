@@ -1,0 +1,133 @@
+"""spf: what each behavior refuses, what is written down, and how it ends when DNS fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pluq import Recipient, Reject, Session, Transaction, Verdict
+from pluq.dns import Resolver
+from pluq.hookspecs import Login, reply_line
+from pluq.testing.dns import FakeDns, Fault
+from pluq.testing.plugins import make_plugin
+from pluq_spf import DEFAULT_EXPLANATION, LOOKUP_FAILED, Spf
+from pluq_spf.evaluate import MAX_QUERIES
+
+ZONE = {
+    "pass.example": [("TXT", "v=spf1 ip4:192.0.2.7 -all")],
+    "fail.example": [("TXT", "v=spf1 -all")],
+    "other.example": [("TXT", "v=spf1 ip4:198.51.100.1 -all")],
+    "soft.example": [("TXT", "v=spf1 ~all")],
+    "neutral.example": [("TXT", "v=spf1 ?all")],
+    "none.example": [("A", "192.0.2.1")],
+    "bad.example": [("TXT", "v=spf1 what -all")],
+    "temp.example": Fault.SERVFAIL,
+    "exp.example": [("TXT", "v=spf1 -all exp=why.example")],
+    "why.example": [("TXT", "%{i} may not send for %{d}")],
+    "evil.example": [("TXT", "v=spf1 -all exp=evilwhy.example")],
+    "evilwhy.example": [("TXT", b"no\r\n250 ok")],
+}
+RESULTS = {"pass": 9, "fail": 3, "soft": 4, "neutral": 5, "none": 6, "bad": 6}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeDns]:
+    with FakeDns(ZONE) as running:
+        yield running
+
+
+async def ask(
+    server: FakeDns, sender: bytes, session: Session | None = None, **settings: Any
+) -> tuple[Verdict | None, Verdict | None, Transaction]:
+    resolver = Resolver([server.address], timeout=0.2, attempts=1)
+    plugin = make_plugin(Spf, resolver=lambda: resolver, **settings)
+    session = session or Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"helo.example")
+    transaction = Transaction(sender)
+    at_mail = await plugin.smtp_mail(session, transaction)
+    at_rcpt = plugin.smtp_rcpt(session, transaction, Recipient(b"joe@example.org"))
+    await resolver.close()
+    return at_mail, at_rcpt, transaction
+
+
+@pytest.mark.parametrize("behavior", range(7))
+@pytest.mark.parametrize("name", RESULTS)
+async def test_each_behavior_refuses_what_it_says(server: FakeDns, name: str, behavior: int) -> None:
+    at_mail, at_rcpt, _ = await ask(server, f"joe@{name}.example".encode(), behavior=behavior)
+    assert at_mail is None
+    refused = behavior >= RESULTS[name]
+    assert at_rcpt == (Reject(550, "5.7.1", DEFAULT_EXPLANATION) if refused else None)
+
+
+async def test_a_failing_lookup_defers_from_behavior_2_on(server: FakeDns) -> None:
+    assert (await ask(server, b"joe@temp.example", behavior=1))[0] is None
+    assert (await ask(server, b"joe@temp.example", behavior=2))[0] == LOOKUP_FAILED
+
+
+async def test_what_was_found_is_written_below_received_and_told_to_the_queue_program(server: FakeDns) -> None:
+    _, _, transaction = await ask(server, b"joe@pass.example", behavior=1)
+    assert transaction.received_fields == [
+        b"Received-SPF: pass (mx.example.org: SPF record at pass.example designates 192.0.2.7 as permitted sender)"
+        b" client-ip=192.0.2.7; envelope-from=joe@pass.example;\n"
+    ]
+    assert transaction.queue_environment == {"SPFRESULT": "pass"}
+    assert [(one.method, one.result, one.domain) for one in transaction.results] == [("spf", "pass", "pass.example")]
+
+
+async def test_a_message_without_a_sender_is_judged_by_the_helo_name(server: FakeDns) -> None:
+    session = Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"fail.example")
+    _, at_rcpt, transaction = await ask(server, b"", session, behavior=3)
+    assert isinstance(at_rcpt, Reject)
+    assert transaction.received_fields[0].endswith(b"client-ip=192.0.2.7; helo=fail.example;\n")
+
+
+async def test_a_failing_helo_name_counts_only_when_the_site_says_so(server: FakeDns) -> None:
+    def session() -> Session:
+        return Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"fail.example")
+
+    assert (await ask(server, b"joe@pass.example", session(), behavior=3))[1] is None
+    assert isinstance((await ask(server, b"joe@pass.example", session(), behavior=3, helo=True))[1], Reject)
+
+
+async def test_clients_that_may_relay_or_logged_in_are_not_checked(server: FakeDns) -> None:
+    for session in (Session(environment={"RELAYCLIENT": ""}), Session(login=Login(b"joe", "plain"))):
+        at_mail, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=6)
+        assert (at_mail, at_rcpt, transaction.received_fields) == (None, None, [])
+    assert server.queries == []
+
+
+async def test_the_domains_own_explanation_is_shown_and_cannot_inject_a_reply(server: FakeDns) -> None:
+    _, at_rcpt, _ = await ask(server, b"joe@exp.example", behavior=3)
+    assert at_rcpt == Reject(550, "5.7.1", "192.0.2.7 may not send for exp.example")
+    _, at_rcpt, _ = await ask(server, b"joe@evil.example", behavior=3)
+    assert isinstance(at_rcpt, Reject)
+    assert reply_line(at_rcpt).count(b"\r\n") == 1
+
+
+async def test_the_sites_own_rules_pass_what_a_policy_would_fail(server: FakeDns) -> None:
+    _, at_rcpt, transaction = await ask(server, b"joe@other.example", behavior=3, rules="ip4:192.0.2.7")
+    assert at_rcpt is None
+    assert b"local policy designates 192.0.2.7" in transaction.received_fields[0]
+
+
+async def test_a_domain_without_policy_is_judged_by_the_guess(server: FakeDns) -> None:
+    _, at_rcpt, _ = await ask(server, b"joe@none.example", behavior=3, guess="-all")
+    assert isinstance(at_rcpt, Reject)
+
+
+async def test_the_queries_for_one_message_are_bounded_whatever_a_policy_asks_for() -> None:
+    many = {
+        f"m{index}.evil.test": [("MX", (1, f"h{index}.{host}.evil.test")) for host in range(30)] for index in range(30)
+    }
+    record = "v=spf1 " + " ".join(f"mx:m{index}.evil.test" for index in range(30)) + " -all"
+    with FakeDns({"evil.test": [("TXT", record)], **many}) as server:
+        _, _, transaction = await ask(server, b"joe@evil.test", behavior=1)
+        assert len(server.queries) <= MAX_QUERIES
+    assert transaction.results[0].result == "permerror"
+
+
+async def test_a_sender_with_odd_bytes_cannot_break_the_header(server: FakeDns) -> None:
+    _, _, transaction = await ask(server, b'"a\nX: y"@none.example', behavior=1)
+    (field,) = transaction.received_fields
+    assert field.count(b"\n") == 1
