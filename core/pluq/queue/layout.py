@@ -17,15 +17,13 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["DEFAULT_SPLIT", "OSSIFIED", "RECYCLE_BYTES", "QueueLayout", "count_split", "make_queue"]
+__all__ = ["DEFAULT_SPLIT", "OSSIFIED", "RECYCLE_BYTES", "QueueLayout", "count_split"]
 
 DEFAULT_SPLIT = 23
 # Seconds after which whoever was writing a file must be dead: qmail-queue gives up after 24 hours.
 OSSIFIED = 129600
 # A message file up to this size may be used again for another message when its own has left the queue.
 RECYCLE_BYTES = 65536
-
-SPLIT_FOLDERS = ("mess", "info", "local", "remote")
 
 
 class QueueLayout:
@@ -95,59 +93,3 @@ def count_split(path: str) -> int:
     while os.path.isdir(f"{path}/mess/{split}"):
         split += 1
     return split or DEFAULT_SPLIT
-
-
-# folder, owner (qmail user), mode: as qmail's installer makes them.
-FOLDERS = (
-    ("", "qmailq", 0o750),
-    ("pid", "qmailq", 0o700),
-    ("intd", "qmailq", 0o700),
-    ("todo", "qmailq", 0o750),
-    ("bounce", "qmails", 0o700),
-    ("mess", "qmailq", 0o750),
-    ("info", "qmails", 0o700),
-    ("local", "qmails", 0o700),
-    ("remote", "qmails", 0o700),
-    ("lock", "qmailq", 0o750),
-    ("pool", "qmailq", 0o700),
-)
-# file, owner, size, mode
-LOCK_FILES = (("lock/tcpto", "qmailr", 1024, 0o644), ("lock/sendmutex", "qmails", 0, 0o600))
-
-
-def make_queue(
-    path: str, owners: dict[str, tuple[int, int]] | None = None, split: int = DEFAULT_SPLIT, todo_split: bool = False
-) -> None:
-    """Make what is missing of a queue directory; what exists stays as it is.
-
-    `owners` gives uid and gid for qmailq, qmailr and qmails; without it everything belongs to the caller.
-    """
-    for folder, owner, mode in FOLDERS:
-        parts = folder in SPLIT_FOLDERS or (todo_split and folder in ("todo", "intd"))
-        names = [folder, *(f"{folder}/{part}" for part in range(split))] if parts else [folder]
-        for name in names:
-            _make_folder(f"{path}/{name}" if name else path, mode, owners[owner] if owners else None)
-    for name, owner, size, mode in LOCK_FILES:
-        _make_file(f"{path}/{name}", size, mode, owners[owner] if owners else None)
-    if not os.path.exists(f"{path}/lock/trigger"):
-        os.mkfifo(f"{path}/lock/trigger")
-        _give(f"{path}/lock/trigger", 0o622, owners["qmails"] if owners else None)
-
-
-def _make_folder(path: str, mode: int, owner: tuple[int, int] | None) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path)
-        _give(path, mode, owner)
-
-
-def _make_file(path: str, size: int, mode: int, owner: tuple[int, int] | None) -> None:
-    if not os.path.exists(path):
-        with open(path, "wb") as file:
-            file.write(bytes(size))
-        _give(path, mode, owner)
-
-
-def _give(path: str, mode: int, owner: tuple[int, int] | None) -> None:
-    if owner is not None:
-        os.chown(path, *owner)
-    os.chmod(path, mode)

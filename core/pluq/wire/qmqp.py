@@ -11,7 +11,7 @@ Source: https://cr.yp.to/proto/qmqp.html.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pluq.errors import ProtocolError
 from pluq.wire import netstring
@@ -22,8 +22,7 @@ VERDICTS = frozenset("KZD")
 REPLY_LIMIT = 1000
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A submission: the message with LF line ends, the envelope without its F, T and NUL."""
 
     message: bytes

@@ -1,0 +1,174 @@
+"""How a message gets into the queue, for everybody who has one.
+
+    LeaseSubmitter     a server's worker beside the queue daemon: writes into files that the daemon leases (lease_client.py)
+    ProgramSubmitter   QMAILQUEUE, or HOME/bin/qmail-queue: one process a message
+    open_submission    the same choice for programs that queue one message and know no event loop
+
+A submission takes the message in pieces (LF line ends), then the envelope, and answers with a Receipt once the message is
+durable, or raises QueueRefusal, whose `verdict` is qmail's text with its class D or Z.
+
+The choice: QMAILQUEUE in the connection's environment wins, as in qmail; else the daemon, if it runs and we may use it; else the program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from pluq.queue import refusal
+from pluq.queue.client import DaemonSubmission
+from pluq.queue.program import ERROR_FD, QueueProgram
+from pluq.queue.refusal import QueueRefusal, Receipt, explain
+from pluq.queue.spool import Spool
+
+if TYPE_CHECKING:
+    from pluq.config.home import Home
+    from pluq.queue.lease_client import LeaseSubmitter
+
+__all__ = [
+    "ProgramSubmitter",
+    "QueueRefusal",
+    "Receipt",
+    "Submission",
+    "Submitter",
+    "SyncSubmission",
+    "choose_submitter",
+    "explain",
+    "open_submission",
+    "queue_program",
+    "submit_sync",
+]
+
+
+class Submission(Protocol):
+    """One message on its way into the queue."""
+
+    def write(self, chunk: bytes) -> None:
+        """Add message bytes, with LF line ends. Trouble shows at `commit`."""
+
+    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
+        """Give the envelope and wait until the message is durable. Raises QueueRefusal."""
+
+    def abort(self) -> None:
+        """Give the message up; nothing of it stays. Harmless after `commit`."""
+
+
+class Submitter(Protocol):
+    async def open(self) -> Submission:
+        """Begin a message. Raises QueueRefusal."""
+
+
+class SyncSubmission(Protocol):
+    """One message on its way into the queue; every call may block."""
+
+    def write(self, chunk: bytes) -> None: ...
+
+    def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt: ...
+
+    def abort(self) -> None: ...
+
+
+def queue_program(home: Home, environment: Mapping[str, str]) -> str:
+    """Return the program that queues: QMAILQUEUE (relative to the home), else the home's qmail-queue."""
+    return environment.get("QMAILQUEUE") or f"{home.bin}/qmail-queue"
+
+
+def open_submission(home: Home, environment: Mapping[str, str] | None = None) -> SyncSubmission:
+    """Begin a message from a program that knows no event loop. Raises QueueRefusal."""
+    values = os.environ if environment is None else environment
+    if not values.get("QMAILQUEUE"):
+        try:
+            return DaemonSubmission.connect(f"{home.run}/qmqp")
+        except OSError:
+            pass  # no daemon runs here
+    return QueueProgram(home.path, queue_program(home, values), values)
+
+
+def submit_sync(
+    home: Home,
+    message: bytes,
+    sender: bytes,
+    recipients: Sequence[bytes],
+    environment: Mapping[str, str] | None = None,
+) -> Receipt:
+    """Queue one message and wait until it is durable. Raises QueueRefusal."""
+    submission = open_submission(home, environment)
+    submission.write(message)
+    return submission.commit(sender, recipients)
+
+
+class ProgramSubmitter:
+    """Queues through a program with qmail-queue's interface; `environment` is the program's."""
+
+    def __init__(self, home: Home, environment: Mapping[str, str], error_fd: int = ERROR_FD) -> None:
+        self._home = home
+        self._environment = dict(environment)
+        self._program = queue_program(home, environment)
+        self._error_fd = error_fd
+
+    async def open(self) -> ProgramSubmission:
+        return ProgramSubmission(QueueProgram(self._home.path, self._program, self._environment, self._error_fd))
+
+
+class ProgramSubmission:
+    """A message kept until its envelope is known, while the program already waits for it.
+
+    Its pipes would block the event loop: a thread fills them, when there is something to be waited for anyway.
+    """
+
+    def __init__(self, program: QueueProgram) -> None:
+        self._program: QueueProgram | None = program
+        self._spool = Spool()
+        self._failed = False
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._spool.write(chunk)
+        except OSError:
+            self._failed = True
+
+    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
+        import asyncio
+
+        program, self._program = self._program, None
+        assert program is not None, "a submission is committed once"
+        return await asyncio.to_thread(self._finish, program, sender, recipients)
+
+    def _finish(self, program: QueueProgram, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
+        try:
+            if self._failed:
+                program.abort()
+                raise QueueRefusal(refusal.WRITE_ERROR)
+            for chunk in self._spool.chunks():
+                program.write(chunk)
+            return program.commit(sender, recipients)
+        finally:
+            self._spool.close()
+
+    def abort(self) -> None:
+        self._spool.close()
+        if self._program is not None:
+            import threading
+
+            # The program takes its time to notice; somebody has to wait for it.
+            threading.Thread(target=self._program.abort, daemon=True).start()
+            self._program = None
+
+
+def choose_submitter(
+    home: Home, environment: Mapping[str, str], lease: LeaseSubmitter | None = None
+) -> LeaseSubmitter | ProgramSubmitter:
+    """Return how a connection with this environment submits.
+
+    `lease` is the process's own link to the daemon, made once by whoever serves many connections; without it one is made.
+    """
+    if environment.get("QMAILQUEUE"):
+        return ProgramSubmitter(home, environment)
+    if lease is None:
+        from pluq.queue.lease_client import LeaseSubmitter
+
+        lease = LeaseSubmitter(home)
+        if not lease.connect():
+            return ProgramSubmitter(home, environment)
+    return lease
