@@ -1,0 +1,101 @@
+"""One wait for the disk for many files.
+
+syncfs waits once for all data and names of a filesystem, whoever wrote them: the cheapest way while the queue has its
+disk to itself, a slow one beside a bulk writer. fsync of each file by some threads at once waits for these files alone. The
+durations of both are measured, the cheaper one is used, and the other one is tried again now and then.
+
+Both report write errors; a file that one was reported for must not be trusted again. syncfs cannot say which file it was:
+then all of the group fail, and from then on each file is synced by itself.
+
+Source: syncfs(2), fsync(2).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from pluq.store.durable import fsync_dir, have_syncfs, syncfs
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["GroupSync"]
+
+# Threads that fsync at the same time: beyond a handful a disk's queue or the journal is the limit.
+THREADS = 8
+# After so many groups the method that looked slower is measured again.
+PROBE_INTERVAL = 128
+# Weight of the newest measurement.
+WEIGHT = 0.25
+
+
+class GroupSync:
+    """Syncs groups of files on the filesystem of `fd`, which must have been opened before they are written."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._usable = have_syncfs()
+        self._syncfs_seconds = 0.0
+        self._fsync_seconds = 0.0  # of one file in a group
+        self._until_probe = PROBE_INTERVAL
+        self._threads: ThreadPoolExecutor | None = None
+
+    def sync(self, files: Sequence[int], folders: Sequence[str]) -> set[int]:
+        """Make the files' data and the names in the folders durable; return the descriptors that failed."""
+        if not self._prefers_syncfs(len(files)):
+            return self._sync_each(files, folders)
+        start = perf_counter()
+        try:
+            syncfs(self._fd)
+        except OSError:
+            self._usable = False
+            return set(files)
+        self._syncfs_seconds = smoothed(self._syncfs_seconds, perf_counter() - start)
+        return set()
+
+    def _prefers_syncfs(self, count: int) -> bool:
+        if not self._usable:
+            return False
+        preferred = self._syncfs_seconds <= self._fsync_seconds * count or not self._fsync_seconds
+        self._until_probe -= 1
+        if self._until_probe == 0:
+            self._until_probe = PROBE_INTERVAL
+            return not preferred
+        return preferred
+
+    def _sync_each(self, files: Sequence[int], folders: Sequence[str]) -> set[int]:
+        start = perf_counter()
+        failed = {fd for fd, good in zip(files, self._map(files), strict=True) if not good}
+        try:
+            for folder in folders:
+                fsync_dir(folder)
+        except OSError:
+            return set(files)
+        self._fsync_seconds = smoothed(self._fsync_seconds, (perf_counter() - start) / len(files))
+        return failed
+
+    def _map(self, files: Sequence[int]) -> list[bool]:
+        if len(files) == 1:
+            return [is_synced(files[0])]
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._threads = ThreadPoolExecutor(THREADS, "fsync")
+        return list(self._threads.map(is_synced, files))
+
+
+def is_synced(fd: int) -> bool:
+    """fsync one file; False when the kernel reports an error, after which nothing about the file is sure."""
+    try:
+        os.fsync(fd)
+    except OSError:
+        return False
+    return True
+
+
+def smoothed(old: float, new: float) -> float:
+    """Return a moving average."""
+    return new if not old else old + WEIGHT * (new - old)
