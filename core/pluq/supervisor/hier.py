@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 
 from pluq.config import Home, Ids
+from pluq.config.programs import is_ours
 
 SPLIT = 23
 TCPTO_BYTES = 1024
@@ -100,15 +101,6 @@ def link_programs(home: Home, programs: str) -> None:
         link = f"{home.bin}/{name}"
         if is_ours(target) and not os.path.lexists(link):
             os.symlink(target, link)
-
-
-def is_ours(path: str) -> bool:
-    """Say whether a program in the environment's folder is one of pluq's."""
-    try:
-        with open(path, "rb") as file:
-            return b"from pluq.commands." in file.read(4096)
-    except (IsADirectoryError, FileNotFoundError):
-        return False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,330 @@
+"""A worker: the process that delivers for one user, or looks users up.
+
+It is forked from qmail-lspawn, becomes its user for good, closes every descriptor but its socket, and only then looks at a job. It
+takes all jobs that wait as one batch. Those that put a message into a Maildir and do nothing else share their waiting for the disk:
+
+    write all to tmp/ | sync all | link all into new/ | sync each new/ once | answer
+
+Everything else (programs, forwards, mboxes with their locks) runs in a thread of its own, one a delivery, so that no program holds up
+a mailbox. When the socket ends, the worker finishes; programs that go on are ended after a grace.
+
+A crash at any point leaves at most files in tmp/ and messages in new/ that were not reported and come again: no mail is lost. Other
+processes of the user may kill the worker (its deliveries are then put off), but not look into it: the kernel forbids that to a
+process that changed its user.
+
+Source: qmail-local(8), qmail-lspawn(8); DESIGN "Durability"; performance of group commit in docs/internals.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from pluq.errors import PermanentFailure, TemporaryFailure
+from pluq.local.deliver import Prepared, Surroundings, follow, head_lines, only_maildir, prepare
+from pluq.local.order import Order
+from pluq.local.output import Captured, Output, Programs
+from pluq.local.packets import (
+    PACKET_BYTES,
+    PACKET_FILES,
+    Answer,
+    decode_deliveries,
+    decode_lookups,
+    encode_answer,
+)
+from pluq.local.program import spawn
+from pluq.local.report import (
+    DONE,
+    EXEC_GETPW,
+    EXEC_HARD,
+    EXEC_SOFT,
+    NFS,
+    NO_ALIAS,
+    PERMANENT,
+    REPORT_BYTES,
+    SYSTEM,
+    TEMPORARY,
+)
+from pluq.store import maildir
+from pluq.store.maildir import Staged
+from pluq.store.oserror import is_temporary
+
+GRACE_SECONDS = 0.5
+"""How long programs have to end between TERM and KILL, once the worker must end: the supervisor waits two seconds for all."""
+THREAD_STACK_BYTES = 256 * 1024
+DELIVERED_TO_MAILDIR = b"did 1+0+0\n"
+
+Job = tuple[int, Order, int]
+"""Job number, order, the open message."""
+
+
+def receive(sock: socket.socket, buffer: bytearray, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Return the next packet and the files that came with it; an empty packet is the end."""
+    length, ancillary, _, _ = sock.recvmsg_into(
+        [buffer], socket.CMSG_SPACE(4 * PACKET_FILES), flags | socket.MSG_CMSG_CLOEXEC
+    )
+    files: list[int] = []
+    for _, _, data in ancillary:
+        files += memoryview(data).cast("i")
+    return bytes(buffer[:length]), files
+
+
+def packets(sock: socket.socket) -> Iterable[list[tuple[bytes, list[int]]]]:
+    """Yield what waits on the socket, all of it at a time, until its other end is closed."""
+    buffer = bytearray(PACKET_BYTES)
+    while True:
+        packet = receive(sock, buffer)
+        batch = []
+        while packet[0]:
+            batch.append(packet)
+            try:
+                packet = receive(sock, buffer, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+        if batch:
+            yield batch
+        if not packet[0]:
+            return
+
+
+class Deliverer:
+    """Delivers for the user that this process is. `program` is run for each delivery in the place of our own qmail-local."""
+
+    def __init__(self, sock: socket.socket, around: Surroundings, program: str | None = None) -> None:
+        self.sock = sock
+        self.around = around
+        self.program = program
+        self.programs = Programs()
+        self._threads: set[threading.Thread] = set()
+        self._stopped = threading.Event()
+
+    def serve(self) -> None:
+        """Deliver until the socket ends."""
+        for batch in packets(self.sock):
+            jobs: list[Job] = []
+            for packet, files in batch:
+                jobs += [
+                    (job, order, file) for (job, order), file in zip(decode_deliveries(packet), files, strict=True)
+                ]
+            self._deliver(jobs)
+        self._finish()
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        if self.program is not None:
+            for job in jobs:
+                self._in_thread(self._run_program, job)
+            return
+        group = Group()
+        for job in jobs:
+            self._begin(job, group)
+        self._answer(group.commit())
+
+    def _begin(self, job: Job, group: Group) -> None:
+        """Put a delivery into the group if it can be, begin it in a thread otherwise."""
+        number, order, message = job
+        try:
+            ready = prepare(order, message)
+            path = only_maildir(ready.instructions) if self.around.plan.local_deliver is None else None
+            if path is None:
+                self._in_thread(self._follow, job, ready)
+                return
+            try:
+                group.add(number, path, ready)
+            finally:
+                os.close(ready.folder)
+        except (TemporaryFailure, PermanentFailure) as failure:
+            group.answers.append(failed(number, failure))
+        os.close(message)
+
+    def _in_thread(self, work: Callable[..., Answer], job: Job, *more: object) -> None:
+        """Do the work in a thread and answer; it owns the message."""
+
+        def run() -> None:
+            try:
+                answer = work(job, *more)
+            except Exception:  # a fault of ours: shown, and the mail is kept
+                traceback.print_exc()
+                answer = Answer(job[0], SYSTEM, b"")
+            os.close(job[2])
+            try:
+                self._answer([answer])
+            except OSError:
+                pass  # the socket has ended: nobody waits for the answer
+            self._threads.discard(thread)
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads for this user
+            self._threads.discard(thread)
+            os.close(job[2])
+            self._answer([Answer(job[0], SYSTEM, b"")])
+
+    def _follow(self, job: Job, ready: Prepared) -> Answer:
+        output = Output()
+        around = replace(self.around, runner=Captured(self.programs, ready.folder, output))
+        try:
+            report = follow(ready, around)
+        except (TemporaryFailure, PermanentFailure) as failure:
+            return failed(job[0], failure, output.finish())
+        finally:
+            os.close(ready.folder)
+        return Answer(job[0], DONE, output.finish() + report)
+
+    def _run_program(self, job: Job) -> Answer:
+        """Run qmail-local, or what takes its place, as a program."""
+        assert self.program is not None
+        number, order, message = job
+        output = Output()
+        home = os.open(self.around.home.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        environment = {os.fsencode(name): os.fsencode(value) for name, value in self.around.environment.items()}
+        argv = (self.program.encode(), b"--", *order)
+        try:
+            code = Captured(self.programs, home, output).run(self.program, argv, environment, message)
+        except OSError as error:
+            return Answer(number, EXEC_SOFT if is_temporary(error.errno) else EXEC_HARD, b"")
+        finally:
+            os.close(home)
+        return Answer(number, code, output.finish())
+
+    def _answer(self, answers: Sequence[Answer]) -> None:
+        """Send answers. Threads send too: a packet is whole or not at all."""
+        for packet in joined([encode_answer(answer) for answer in answers]):
+            self.sock.send(packet)
+
+    def _finish(self) -> None:
+        """End the programs that still run and wait for the deliveries they belong to, for a while."""
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            if not self._threads:
+                return
+            self.programs.end(signum)
+            deadline = time.monotonic() + GRACE_SECONDS
+            for thread in list(self._threads):
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+
+class Group:
+    """Deliveries into Maildirs that wait for the disk together."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self._folders: dict[tuple[bytes, bytes], int] = {}
+        self._staged: list[tuple[int, Staged]] = []
+
+    def add(self, number: int, path: bytes, ready: Prepared) -> None:
+        """Write a message to tmp/. Raises TemporaryFailure."""
+        key = (ready.order.home, path)
+        folder = self._folders.get(key)
+        if folder is None:
+            folder = self._folders[key] = maildir.open_maildir(path, ready.folder)
+        self._staged.append((number, maildir.stage(folder, head_lines(ready.order), ready.message)))
+
+    def commit(self) -> list[Answer]:
+        """Deliver everything that was added; return the answers of all."""
+        synced = self._each(self._staged, maildir.sync_file)
+        published = self._each(synced, maildir.publish)
+        broken = self._sync_folders({staged.folder for _, staged in published})
+        for number, staged in published:
+            failure = broken.get(staged.folder)
+            self.answers.append(failed(number, failure) if failure else Answer(number, DONE, DELIVERED_TO_MAILDIR))
+        for folder in self._folders.values():
+            os.close(folder)
+        return self.answers
+
+    def _each(self, deliveries: list[tuple[int, Staged]], step: Callable[[Staged], None]) -> list[tuple[int, Staged]]:
+        """Take one step with each; return those for which it was possible, answer for the others."""
+        good = []
+        for number, staged in deliveries:
+            try:
+                step(staged)
+                good.append((number, staged))
+            except TemporaryFailure as failure:
+                self.answers.append(failed(number, failure))
+        return good
+
+    def _sync_folders(self, folders: Iterable[int]) -> dict[int, TemporaryFailure]:
+        broken = {}
+        for folder in folders:
+            try:
+                maildir.sync_new(folder)
+            except TemporaryFailure as failure:
+                broken[folder] = failure
+        return broken
+
+
+class Lookup:
+    """Answers which account controls a local part, by the password file, or by the program qmail-getpw."""
+
+    def __init__(self, sock: socket.socket, around: Surroundings, program: str | None = None) -> None:
+        self.sock = sock
+        self.around = around
+        self.program = program
+
+    def serve(self) -> None:
+        """Answer until the socket ends."""
+        if self.program is not None:
+            os.chdir(self.around.home.path)
+        ask = self._ask_database if self.program is None else self._ask_program
+        for batch in packets(self.sock):
+            answers = []
+            for packet, _ in batch:
+                for number, local in decode_lookups(packet):
+                    code, record = ask(local)
+                    answers.append(encode_answer(Answer(number, code, record.hex().encode())))
+            for packet in joined(answers):
+                self.sock.send(packet)
+
+    def _ask_database(self, local: bytes) -> tuple[int, bytes]:
+        from pluq.store.passwd import NFS as NFS_TEXT
+        from pluq.store.passwd import find_account
+        from pluq.store.users import encode_account
+
+        try:
+            account = find_account(local)
+        except TemporaryFailure as failure:
+            return NFS if failure.text == NFS_TEXT else SYSTEM, b""
+        return (DONE, encode_account(account)) if account else (NO_ALIAS, b"")
+
+    def _ask_program(self, local: bytes) -> tuple[int, bytes]:
+        assert self.program is not None
+        environment = {os.fsencode(name): os.fsencode(value) for name, value in self.around.environment.items()}
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with open(reader, "rb") as answer:
+            try:
+                argv = (self.program.encode(), local)
+                pid = spawn(self.program, argv, environment, {1: writer})
+            except OSError:
+                return EXEC_GETPW, b""
+            finally:
+                os.close(writer)
+            record = answer.read(PACKET_BYTES // 4)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return (SYSTEM if code < 0 else code), record
+
+
+def failed(number: int, failure: TemporaryFailure | PermanentFailure, output: bytes = b"") -> Answer:
+    """Return the answer for a failed delivery: what programs said, then our reason, where we have one."""
+    text = f"{failure.text}\n".encode("utf-8", "surrogateescape") if failure.text else b""
+    code = PERMANENT if isinstance(failure, PermanentFailure) else TEMPORARY
+    return Answer(number, code, (output + text)[: REPORT_BYTES + 1])
+
+
+def joined(pieces: Sequence[bytes], limit: int = PACKET_BYTES) -> Iterable[bytes]:
+    """Yield the pieces in packets of at most `limit` bytes."""
+    packet: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > limit and packet:
+            yield b"".join(packet)
+            packet, size = [], 0
+        packet.append(piece)
+        size += len(piece)
+    if packet:
+        yield b"".join(packet)
