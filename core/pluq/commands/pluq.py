@@ -12,6 +12,7 @@ VERBS = {
     "docs": "print documentation that is made from the code: hooks, settings",
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
+    "queue": "look after the queue directory: check, repair",
     "serve": "run the whole stack: listen, accept, deliver",
 }
 USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq VERB --help\n"
