@@ -1,0 +1,279 @@
+"""Where the plugins are asked: the steps of a session whose profile has any.
+
+Each step asks its hook, shows the verdict, and goes on with the session's own code where nobody objected. A session without
+plugins never comes here.
+
+A verdict shown later belongs to a phase, and stands for every command of it: one given at connect for the whole session, one
+given at HELO until TLS starts, one given within a transaction until that ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pluq.errors import TemporaryFailure
+from pluq.hookspecs.verdicts import (
+    PLUGIN_FAILED,
+    Accept,
+    Defer,
+    Discard,
+    Disconnect,
+    Later,
+    Phase,
+    Reject,
+    Verdict,
+    clean_text,
+    reply_line,
+)
+from pluq.mail.address import parse_parameters
+from pluq.queue.refusal import QueueRefusal
+from pluq.smtpd import replies, verbs
+from pluq.smtpd.connection import Connection
+from pluq.smtpd.incoming import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pluq.hookspecs.context import Recipient, Transaction
+    from pluq.hookspecs.message import Message
+    from pluq.smtpd.session import SmtpSession
+
+# How long a verdict for later stands.
+SESSION, GREETING, TRANSACTION = range(3)
+
+# The verb of a plugin that owns the stream before the banner: TLS from the start, the PROXY protocol.
+PREAMBLE = b""
+
+# So much is copied to the queue before other sessions have a turn.
+TURN_BYTES = 1 << 20
+
+
+def passes(smtp: SmtpSession, verdict: Verdict | None, lasting: int = TRANSACTION) -> bool:
+    """Show a verdict; return True where the command goes on."""
+    if verdict is None or isinstance(verdict, Accept):
+        return True
+    if isinstance(verdict, Later):
+        smtp.later[verdict.phase] = (verdict.verdict, lasting)
+        return True
+    if isinstance(verdict, Discard):
+        smtp.is_discarding = True
+        return True
+    if isinstance(verdict, Disconnect):
+        if verdict.reply is not None:
+            smtp.reply(reply_line(verdict.reply))
+        smtp.end("refused")
+    else:
+        smtp.reply(reply_line(verdict))
+    return False
+
+
+async def judge(smtp: SmtpSession, phase: Phase, chain: Any, **given: Any) -> Verdict | None:
+    """Return the verdict that waits for this phase, else what the plugins say."""
+    waiting = smtp.later.get(phase)
+    if waiting is not None:
+        return waiting[0]
+    if chain is None:
+        return None
+    verdict: Verdict | None = await chain(session=smtp.session, **given)
+    return verdict
+
+
+async def connect(smtp: SmtpSession) -> None:
+    """A client connected: the stream may belong to a plugin first, then the plugins are asked, then comes the banner."""
+    smtp.first_environment = dict(smtp.session.environment)
+    plan = smtp.service.plan
+    preamble = plan.verbs.get(PREAMBLE)
+    if preamble is not None:
+        await run_verb(smtp, preamble, b"")
+        if smtp.ended is not None:
+            return
+    verdict = None if plan.smtp_connect is None else await plan.smtp_connect(session=smtp.session)
+    if isinstance(verdict, Reject | Defer):
+        smtp.barred = reply_line(verdict)
+    if passes(smtp, verdict, SESSION):
+        smtp.greet()
+
+
+async def command(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) -> None:
+    """Any command: refused, or a plugin's, or the core's."""
+    if smtp.barred is not None and verb != b"QUIT":
+        smtp.reply(smtp.barred)
+        return
+    plan = smtp.service.plan
+    if plan.smtp_command is not None:
+        verdict = await plan.smtp_command(session=smtp.session, verb=verb, argument=argument)
+        if not passes(smtp, verdict):
+            return
+    handler = plan.verbs.get(verb) if verb else None
+    if handler is not None:
+        await run_verb(smtp, handler, argument)
+        return
+    pending = verbs.run(smtp, verb, argument, line)
+    if pending is not None:
+        await pending
+
+
+async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: bytes) -> None:
+    """Let a plugin carry out its verb, and show its answer: reply bytes, a verdict, or None if it has replied itself."""
+    try:
+        answer = await handler(smtp.session, argument, Connection(smtp))
+    except ConnectionError:
+        raise
+    except Exception as error:
+        smtp.log(f"a plugin's verb failed: {type(error).__name__}: {error}")
+        answer = PLUGIN_FAILED
+    if isinstance(answer, bytes):
+        smtp.reply(answer)
+    else:
+        passes(smtp, answer)
+
+
+async def helo(smtp: SmtpSession, name: bytes, extended: bool) -> None:
+    """HELO or EHLO. A refusal stands until a later greeting is accepted."""
+    pending = smtp.reset_transaction()
+    if pending is not None:
+        await pending
+    plan = smtp.service.plan
+    verdict = await judge(smtp, Phase.HELO, plan.smtp_helo, name=name, extended=extended)
+    smtp.refusal = reply_line(verdict) if isinstance(verdict, Reject | Defer) else None
+    if not passes(smtp, verdict, GREETING):
+        return
+    verbs.set_helo(smtp, name, extended)
+    if extended and plan.smtp_capabilities is not None:
+        smtp.reply(ehlo_reply(smtp))
+    else:
+        smtp.reply(smtp.service.ehlo if extended else smtp.service.helo)
+
+
+def ehlo_reply(smtp: SmtpSession) -> bytes:
+    """Return the EHLO reply with the keywords of the plugins behind ours."""
+    capabilities = smtp.service.plan.smtp_capabilities
+    try:
+        keywords = capabilities(session=smtp.session) if capabilities is not None else []
+    except TemporaryFailure:
+        return reply_line(PLUGIN_FAILED)
+    lines = [smtp.service.policy.greeting, b"PIPELINING", b"8BITMIME", *(clean_text(keyword) for keyword in keywords)]
+    return b"".join(b"250-%s\r\n" % line for line in lines[:-1]) + b"250 %s\r\n" % lines[-1]
+
+
+async def mail(smtp: SmtpSession, transaction: Transaction, rest: bytes) -> None:
+    pending = smtp.reset_transaction()
+    if pending is not None:
+        await pending
+    if smtp.refusal is not None:
+        smtp.reply(smtp.refusal)
+        return
+    transaction.parameters = parse_parameters(rest)
+    verdict = await judge(smtp, Phase.MAIL, smtp.service.plan.smtp_mail, transaction=transaction)
+    if passes(smtp, verdict):
+        verbs.begin_transaction(smtp, transaction)
+    else:
+        await transaction_end(smtp, transaction, "rejected")
+
+
+async def rcpt(smtp: SmtpSession, transaction: Transaction, recipient: Recipient, rest: bytes) -> None:
+    recipient.parameters = parse_parameters(rest)
+    verdict = await judge(smtp, Phase.RCPT, smtp.service.plan.smtp_rcpt, transaction=transaction, recipient=recipient)
+    if isinstance(verdict, Accept) and verdict.relay:
+        recipient.allowed = True
+    if passes(smtp, verdict):
+        verbs.add_recipient(smtp, transaction, recipient)
+
+
+async def data(smtp: SmtpSession, transaction: Transaction) -> None:
+    plan = smtp.service.plan
+    verdict = await judge(smtp, Phase.DATA, plan.smtp_data, transaction=transaction)
+    if not passes(smtp, verdict):
+        return
+    if plan.reads_message or smtp.is_discarding or Phase.MESSAGE in smtp.later:
+        smtp.transaction = None
+        limit = smtp.service.policy.size_limit(smtp.session.environment)
+        smtp.incoming = Incoming(transaction, limit, None)
+        smtp.reply(replies.GO_AHEAD)
+    else:
+        await verbs.open_queue(smtp, transaction)
+
+
+async def message(smtp: SmtpSession, incoming: Incoming) -> str:
+    """Show the message to the plugins, then queue it; return how the transaction ended."""
+    transaction, view = incoming.transaction, incoming.message()
+    try:
+        verdict = await decide(smtp, transaction, view)
+        if not passes(smtp, verdict):
+            return "rejected"
+        if smtp.is_discarding:
+            verbs.queued(smtp, 0)
+            return "discarded"
+        return await submit(smtp, transaction, view)
+    except TemporaryFailure:
+        smtp.reply(reply_line(PLUGIN_FAILED))
+    except QueueRefusal as refusal:
+        smtp.reply(verbs.refused(refusal))
+    except OSError as error:
+        smtp.log(f"unable to queue: {error}")
+        smtp.reply(replies.QUEUE_FAILURE)
+    return "rejected"
+
+
+async def decide(smtp: SmtpSession, transaction: Transaction, view: Message) -> Verdict | None:
+    """Ask all stages in order; return the first verdict that is not an Accept."""
+    plan = smtp.service.plan
+    given = {"session": smtp.session, "transaction": transaction, "message": view}
+    if plan.message_verify is not None:
+        transaction.results.extend(await plan.message_verify(**given))
+    verdict = await judge(smtp, Phase.MESSAGE, plan.message_decide, transaction=transaction, message=view)
+    if verdict is not None and not isinstance(verdict, Accept):
+        return verdict
+    if plan.message_edit is not None:
+        verdict = await plan.message_edit(**given)
+        if verdict is not None and not isinstance(verdict, Accept):
+            return verdict
+    if plan.message_sign is not None:
+        await plan.message_sign(**given)
+    return None
+
+
+async def submit(smtp: SmtpSession, transaction: Transaction, view: Message) -> str:
+    """Give the message to a plugin that takes it in the place of the queue, or to the queue."""
+    chain = smtp.service.plan.queue_submit
+    if chain is not None:
+        answer = await chain(session=smtp.session, transaction=transaction, message=view)
+        if isinstance(answer, int):
+            verbs.queued(smtp, answer)
+            return "queued"
+        if answer is not None and not passes(smtp, answer):
+            return "rejected"
+    submission = await verbs.submitter(smtp, transaction).open()
+    try:
+        submission.write(verbs.head(smtp, transaction))
+        turn = 0
+        for chunk in view.chunks():
+            submission.write(chunk)
+            turn += len(chunk)
+            if turn >= TURN_BYTES:
+                turn = 0
+                await smtp.driver.breathe()
+    except BaseException:
+        submission.abort()
+        raise
+    return await verbs.commit(smtp, submission, transaction)
+
+
+async def transaction_end(smtp: SmtpSession, transaction: Transaction, outcome: str) -> None:
+    """Tell the plugins, after the reply went out; forget what stood for this transaction only."""
+    smtp.is_discarding = False
+    for phase in [phase for phase, (_, lasting) in smtp.later.items() if lasting == TRANSACTION]:
+        del smtp.later[phase]
+    chain = smtp.service.plan.transaction_end
+    if chain is not None:
+        smtp.flush()
+        await chain(session=smtp.session, transaction=transaction, outcome=outcome)
+
+
+async def farewell(smtp: SmtpSession, transaction: Transaction | None, reason: str) -> None:
+    """The session ended: tell the plugins of the transaction that was lost with it, and of the end, once."""
+    if transaction is not None:
+        await transaction_end(smtp, transaction, "lost")
+    chain = smtp.service.plan.smtp_disconnect
+    if chain is not None:
+        await chain(session=smtp.session, reason=reason)

@@ -1,0 +1,162 @@
+"""What the control files say of a client's mail: greeting, recipients, senders, size, time.
+
+A policy is read once (by a program for its one connection, by the resident server at start and whenever a file changes) and
+then only asked. A file that cannot be read is a ConfigError: the session answers 421 and nothing is decided half.
+
+    smtpgreeting me          the name in the banner           rcpthosts morercpthosts.cdb   for whom mail is taken
+    localiphost me           what [our address] stands for    badmailfrom                   whose mail is not
+    databytes DATABYTES      the largest message              timeoutsmtpd                  seconds to wait for a client
+
+Source: qmail-control(5), qmail-smtpd(8); setup in qmail-smtpd.c, rcpthosts.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pluq.config.home import Home
+from pluq.errors import ConfigError
+from pluq.mail.address import address_literal
+from pluq.store.cdb import Cdb
+from pluq.store.control import leading_int
+
+DEFAULT_TIMEOUT = 1200
+
+# The files that a policy comes from; a change of one of them is a new policy.
+FILES = (
+    "me",
+    "smtpgreeting",
+    "localiphost",
+    "rcpthosts",
+    "morercpthosts.cdb",
+    "badmailfrom",
+    "databytes",
+    "timeoutsmtpd",
+)
+
+_UINT = 0xFFFFFFFF
+
+
+class RcptHosts:
+    """The domains for which mail is taken: exact names, and suffixes that begin with a dot."""
+
+    __slots__ = ("_hosts", "_more")
+
+    def __init__(self, hosts: frozenset[bytes] | None, more: Cdb | None = None) -> None:
+        """`hosts` None: there is no rcpthosts, and mail for everybody is taken."""
+        self._hosts = hosts
+        self._more = more
+
+    def allows(self, address: bytes) -> bool:
+        """Say whether mail for this address is taken from anybody. Raises ConfigError for a broken cdb."""
+        if self._hosts is None:
+            return True
+        _, at, domain = address.rpartition(b"@")
+        if not at:  # a local name: envnoathost completes it
+            return True
+        names = suffixes(domain.lower())
+        hosts, more = self._hosts, self._more
+        if any(name in hosts for name in names):
+            return True
+        return more is not None and any(name in more for name in names)
+
+
+def suffixes(domain: bytes) -> list[bytes]:
+    """Return the domain and its suffixes that begin with a dot, longest first; nothing for an empty domain."""
+    names = [domain] if domain else []
+    dot = domain.find(b".", 1)
+    while dot > 0:
+        names.append(domain[dot:])
+        dot = domain.find(b".", dot + 1)
+    return names
+
+
+class Policy:
+    """The settings of one server, and the questions asked of them."""
+
+    __slots__ = ("badmailfrom", "databytes", "greeting", "localiphost", "rcpthosts", "timeout")
+
+    def __init__(
+        self,
+        greeting: bytes,
+        localiphost: bytes | None = None,
+        rcpthosts: RcptHosts | None = None,
+        badmailfrom: frozenset[bytes] = frozenset(),
+        databytes: int = 0,
+        timeout: int = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.greeting = greeting
+        self.localiphost = localiphost
+        self.rcpthosts = rcpthosts or RcptHosts(None)
+        self.badmailfrom = badmailfrom
+        self.databytes = databytes
+        self.timeout = timeout
+
+    def is_bad_sender(self, sender: bytes) -> bool:
+        """Say whether badmailfrom lists the sender, or @ and its domain. Case does not matter."""
+        if not self.badmailfrom:
+            return False
+        sender = sender.lower()
+        at = sender.rfind(b"@")
+        return sender in self.badmailfrom or (at >= 0 and sender[at:] in self.badmailfrom)
+
+    def localise(self, address: bytes) -> bytes:
+        """Return the address with localiphost in the place of an address literal that is ours. Raises OSError."""
+        if self.localiphost is None or not address.endswith(b"]"):
+            return address
+        box, at, domain = address.rpartition(b"@")
+        ip = address_literal(domain) if at else None
+        if ip is None:
+            return address
+        from pluq.config.ipme import my_addresses
+
+        return box + b"@" + self.localiphost if ip in my_addresses() else address
+
+    def size_limit(self, environment: Mapping[str, str]) -> int:
+        """Return the most bytes a message may have, 0 for any number: DATABYTES, else control/databytes."""
+        text = environment.get("DATABYTES")
+        if text is None:
+            return self.databytes
+        return unsigned(leading_int(text.encode("utf-8", "surrogateescape")) or 0)
+
+
+def unsigned(number: int) -> int:
+    """Return what is left of a number in qmail's 32 bits; the largest is one less, since one more must be counted."""
+    number &= _UINT
+    return number - 1 if number == _UINT else number
+
+
+def seconds(number: int) -> int:
+    """Return a time limit as qmail-smtpd reads it: at least a second, also where 32 bits make it negative."""
+    number &= _UINT
+    return 1 if number == 0 or number > _UINT >> 1 else number
+
+
+def read_policy(home: Home) -> Policy:
+    """Return what the control files say now. Raises ConfigError; also where no file gives the greeting."""
+    controls = home.controls
+    me = controls.me()
+    greeting = controls.line("smtpgreeting")
+    if greeting is None and me is None:
+        raise ConfigError(controls.path("me"), "missing: it holds the full name of this host")
+    localiphost = controls.line("localiphost")
+    return Policy(
+        greeting=(greeting if greeting is not None else me) or b"",
+        localiphost=localiphost if localiphost is not None else me,
+        timeout=seconds(controls.number("timeoutsmtpd", DEFAULT_TIMEOUT)),
+        rcpthosts=read_rcpthosts(home),
+        badmailfrom=frozenset(line.lower() for line in controls.lines("badmailfrom") or ()),
+        databytes=unsigned(controls.number("databytes", 0)),
+    )
+
+
+def read_rcpthosts(home: Home) -> RcptHosts:
+    """Return rcpthosts and morercpthosts.cdb; the latter counts only where the former exists."""
+    lines = home.controls.lines("rcpthosts")
+    if lines is None:
+        return RcptHosts(None)
+    try:
+        more = Cdb(home.control("morercpthosts.cdb"))
+    except FileNotFoundError:
+        more = None
+    return RcptHosts(frozenset(line.lower() for line in lines), more)
