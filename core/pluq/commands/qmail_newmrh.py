@@ -28,19 +28,19 @@ def main() -> int:
     try:
         os.chdir(home.path)
     except OSError as error:
-        return die(f"unable to chdir to {home.path}: {error_text(error)}")
+        return die(f"unable to chdir to {home.path}: {error_text(error.errno)}")
     try:
         with open("control/morercpthosts", "rb") as file:
             records = list(domains(file.read()))
     except OSError as error:
-        return die(f"unable to read control/morercpthosts: {error_text(error)}")
+        return die(f"unable to read control/morercpthosts: {error_text(error.errno)}")
     try:
         write_cdb("control/morercpthosts.cdb", records, "control/morercpthosts.tmp", 0o666)
     except OSError as error:
         if error.filename2 is not None:
             move = "control/morercpthosts.tmp to control/morercpthosts.cdb"
-            return die(f"unable to move {move}: {error_text(error)}")
-        return die(f"unable to write to control/morercpthosts.tmp: {error_text(error)}")
+            return die(f"unable to move {move}: {error_text(error.errno)}")
+        return die(f"unable to write to control/morercpthosts.tmp: {error_text(error.errno)}")
     return 0
 
 
