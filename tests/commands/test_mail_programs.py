@@ -105,6 +105,14 @@ def test_dates_are_local_where_the_site_wants_it(programs):
     assert b" -0330\n" in programs.run("qmail-inject", "-n", TZ="XXX3:30").stdout
 
 
+def test_brackets_mean_the_null_sender_where_the_site_is_not_stock(programs):
+    assert programs.run("qmail-inject", "-f<>", "ann").returncode == 0
+    assert programs.envelope.startswith(b"F<>@me.example\0")
+    programs.control("pluq.toml", "[core]")
+    assert programs.run("qmail-inject", "-f<>", "ann").returncode == 0
+    assert programs.envelope.startswith(b"F\0T")
+
+
 def test_a_mistake_in_the_configuration_is_told_with_its_line(programs):
     programs.control("pluq.toml", "[core]\nlocal_dates = = true")
     done = programs.run("qmail-inject", "-n")

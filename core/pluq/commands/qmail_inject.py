@@ -84,16 +84,17 @@ def read_everything(home: Home) -> Settings:
         os.chdir(home.path)
     except OSError:
         die(111, FATAL, "internal bug")
-    return read_settings(os.environb, home.controls, lists, local_dates(home))
+    return read_settings(os.environb, home.controls, lists, **site_choices(home))
 
 
-def local_dates(home: Home) -> bool:
-    """Say whether the site wants local time in the fields that we add."""
+def site_choices(home: Home) -> dict[str, bool]:
+    """Return what control/pluq.toml changes: nothing if there is none, as then this is stock qmail. Raises ConfigError."""
     if not os.path.exists(home.control("pluq.toml")):
-        return False
+        return {}
     from pluq.config.site import read_site
 
-    return bool(read_site(home).core.values.get("local_dates", False))
+    local_dates = read_site(home).core.values.get("local_dates", False)
+    return {"local_dates": bool(local_dates), "brackets_are_null": True}
 
 
 def read_options(settings: Settings) -> Choice:
@@ -105,7 +106,9 @@ def read_options(settings: Settings) -> Choice:
     for letter, value in options:
         if letter == "?":
             raise SystemExit(100)
-        if letter == "f":
+        if letter == "f" and value == "<>" and settings.brackets_are_null:
+            sender = b""
+        elif letter == "f":
             sender = complete_address(os.fsencode(value), settings.completion)
         elif letter in "nN":
             queue = letter == "N"

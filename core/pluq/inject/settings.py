@@ -67,6 +67,8 @@ class Settings:
     letters: frozenset[str] = frozenset()
     """The letters of QMAILINJECT."""
     local_dates: bool = False
+    brackets_are_null: bool = False
+    """Whether the sender <> given as an argument means the null sender, as programs made for Sendmail mean it."""
 
 
 def followup_lists(environment: Environment) -> frozenset[bytes]:
@@ -77,7 +79,11 @@ def followup_lists(environment: Environment) -> frozenset[bytes]:
 
 
 def read_settings(
-    environment: Environment, controls: ControlFiles, lists: frozenset[bytes], local_dates: bool = False
+    environment: Environment,
+    controls: ControlFiles,
+    lists: frozenset[bytes],
+    local_dates: bool = False,
+    brackets_are_null: bool = False,
 ) -> Settings:
     """Read the control files, where the environment does not settle it. Raises ConfigError and Unparsable."""
     me = controls.me()
@@ -98,4 +104,5 @@ def read_settings(
         lists=lists,
         letters=frozenset(environment.get(b"QMAILINJECT", b"").decode("latin-1")),
         local_dates=local_dates,
+        brackets_are_null=brackets_are_null,
     )
