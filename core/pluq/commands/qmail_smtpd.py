@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     from pluq.config.home import Home
-    from pluq.errors import ConfigError
+    from pluq.errors import ConfigError, TemporaryFailure
     from pluq.smtpd import replies
 
     try:
@@ -28,7 +28,9 @@ def main() -> int:
         if os.environ.get("PLUQ_PROFILE"):  # stock qmail-smtpd says no more than the reply
             log(str(error))
         os.write(1, replies.NO_CONTROLS)
-        return 1
+    except TemporaryFailure:
+        os.write(1, replies.TROUBLE)
+    return 1
 
 
 def serve(home: Home) -> int:

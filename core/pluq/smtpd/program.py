@@ -92,7 +92,7 @@ class Program:
         self.smtp = SmtpSession(self, service, session)
 
     def run(self) -> int:
-        """Serve the session to its end."""
+        """Serve the session to its end. Raises ConfigError or TemporaryFailure, before the banner, if a plugin cannot start."""
         if self._service.has_hooks:
             import asyncio
 
@@ -107,9 +107,14 @@ class Program:
         import asyncio
 
         self._loop = asyncio.get_running_loop()
+        plan = self._service.plan
+        if plan.start is not None:
+            await plan.start()
         code = await self._serve()
         if self._background:
             await asyncio.wait(self._background)
+        if plan.stop is not None:
+            await plan.stop()
         return code
 
     async def _serve(self) -> int:

@@ -227,7 +227,7 @@ def head(smtp: SmtpSession, transaction: Transaction) -> bytes:
         when=int(time.time()),
         protocol=protocol_word(session),
     )
-    return b"".join([*transaction.received_fields, received]) if transaction.received_fields else received
+    return b"".join([received, *transaction.received_fields]) if transaction.received_fields else received
 
 
 def protocol_word(session: Session) -> bytes:

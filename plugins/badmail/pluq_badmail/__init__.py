@@ -98,7 +98,7 @@ class BadMail(Plugin[Settings]):
             return BAD_HELO
         if transaction.sender and self.refused(session, SENDER_LISTS, transaction.sender):
             return BAD_SENDER
-        if self.refused(session, RECIPIENT_LISTS, recipient.address):
+        if self.refused(session, RECIPIENT_LISTS, recipient.address + (session.relay_suffix or b"")):
             return BAD_RECIPIENT
         return None
 
