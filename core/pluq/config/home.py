@@ -1,7 +1,7 @@
 """Where things are and who runs them: the qmail home and the qmail users.
 
 The home is /var/qmail, or what PLUQ_HOME says. The users are looked up at run time, so that a package can be built where they
-do not exist. Where they are missing, the process is not root, or the home was made for one user (control/singleuser exists:
+do not exist. Where they are missing, the process is neither root nor one of them, or the home was made for one user (control/singleuser exists:
 root's own trial stack), everything runs as the current user ("single user").
 
 Source: qmail-control(5), INTERNALS and the conf-users and conf-groups files of qmail.
@@ -36,9 +36,10 @@ def current_ids() -> Ids:
 
 
 def qmail_ids() -> Ids:
-    """Return the ids in the password and group files, or the current user's where this cannot be a split stack."""
-    if os.geteuid() != 0:
-        return current_ids()
+    """Return the ids in the password and group files, or the current user's where this cannot be a split stack.
+
+    A split stack is run by root and by the qmail users that its roles have become.
+    """
     import grp
     import pwd
 
@@ -46,6 +47,8 @@ def qmail_ids() -> Ids:
         uid = {name: pwd.getpwnam(name).pw_uid for name in USERS}
         gid = {name: grp.getgrnam(name).gr_gid for name in GROUPS}
     except KeyError:
+        return current_ids()
+    if os.geteuid() not in (0, *uid.values()):
         return current_ids()
     return Ids(uid, gid, single=False)
 
