@@ -179,12 +179,14 @@ class Committer:
     def _close(self, commit: Commit) -> None:
         """Tell the submitter and qmail-send what became of a message."""
         slot = commit.slot
-        commit.answer(commit.code)
         if commit.code != 0:
             # A file that a sync failed on is not to be trusted again, and a half-entered message must not be delivered.
             self._dirty.add(slot.todo_dir)
             self._pool.discard(slot)
-        elif self._entered(slot.number, commit.size, commit.todo) and commit.size <= RECYCLE_BYTES:
+        commit.answer(commit.code)
+        if commit.code != 0:
+            return
+        if self._entered(slot.number, commit.size, commit.todo) and commit.size <= RECYCLE_BYTES:
             self._hot[slot.number] = slot
         else:
             self._pool.release(slot)

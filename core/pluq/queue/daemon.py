@@ -182,6 +182,7 @@ class Daemon:
     def _close(self) -> None:
         for session in list(self._sessions):
             session.refuse(refusal.LATER)
+            session.end()
         for worker in list(self._workers):
             self._drop_worker(worker)
         self._committer.close()
@@ -272,6 +273,7 @@ class Daemon:
         trusted = session.uid in (0, os.geteuid(), *self._qmail_uids)
         if len(self._sessions) > MAX_SESSIONS or (count > MAX_USER_SESSIONS and not trusted):
             session.refuse(refusal.LATER)
+            session.end()
 
     def _session_complete(self, session: Session) -> None:
         """It waits for the commit: what its client does meanwhile does not matter."""

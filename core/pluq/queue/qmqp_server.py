@@ -70,6 +70,7 @@ class Session:
         self._give_back = give_back
         self._complete = complete
         self._done = done
+        self._is_refused = False
         self._is_over = False
         self._decoder = qmqp.RequestDecoder(MESSAGE_LIMIT, ADDRESS_LIMIT - 1, ENVELOPE_LIMIT)
         self._chunks = [queue_received(self.pid, invoked_by(self.uid, *qmail_uids), int(time()))]
@@ -86,7 +87,9 @@ class Session:
         except OSError:
             data = b""
         if not data:
-            self._end()
+            self.end()
+            return
+        if self._is_refused:
             return
         self.idle_until = monotonic() + IDLE_SECONDS
         try:
@@ -140,28 +143,43 @@ class Session:
             self.refuse(code)
         else:
             self._reply("K", accepted_text(self.pid))
+            self.end()
 
     def refuse(self, code: int) -> None:
-        """Answer with the text of an exit code and end the session."""
-        verdict = refusal.explain(code)
-        self._reply(verdict[0], verdict[1:])
+        """Answer with the text of an exit code.
 
-    def _reply(self, verdict: str, text: str) -> None:
+        The session ends when the client has: a socket that is closed while there is something unread loses the answer.
+        """
+        verdict = refusal.explain(code)
+        self._is_refused = True
+        self._drop_file()
+        if self._reply(verdict[0], verdict[1:]):
+            self.end()
+
+    def _reply(self, verdict: str, text: str) -> bool:
+        """Send the answer; True when there is nothing to wait for."""
         try:
             self.sock.send(qmqp.encode_reply(verdict, text))
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # gone, or never read: nobody is there to hear it
-        self._end()
+            return True  # gone, or never read: nobody is there to hear it
+        return self._decoder.complete
 
     def expire(self, now: float) -> None:
         """End the session if its time is over."""
         if now > self.idle_until or now > self.until:
-            self.refuse(refusal.TIMEOUT)
+            if not self._is_refused:
+                self.refuse(refusal.TIMEOUT)
+            self.end()
 
-    def _end(self) -> None:
+    def _drop_file(self) -> None:
         if self._slot is not None:
             self._give_back(self._slot)
             self._slot = None
+
+    def end(self) -> None:
+        """Hang up."""
+        self._drop_file()
         if not self._is_over:
             self._is_over = True
             self._done(self)
