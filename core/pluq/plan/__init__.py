@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """One attribute a hook: a callable that asks the plugins in order, or None. `verbs` are the SMTP verbs of plugins."""
+    """One attribute a hook: a callable that asks the plugins in order, or None.
+
+    `verbs` are the SMTP verbs of plugins; `authserv_id` the name that our Authentication-Results bear.
+    """
 
     start: Each | None = None
     stop: Observe | None = None
@@ -69,11 +72,13 @@ class Plan:
         chains: Mapping[str, Any] | None = None,
         plugins: Sequence[Plugin[Any]] = (),
         verbs: Mapping[bytes, Callable[..., Any]] | None = None,
+        authserv_id: str = "",
     ) -> None:
         for name, chain in (chains or {}).items():
             setattr(self, name, chain)
         self.plugins = tuple(plugins)
         self.verbs = dict(verbs or {})
+        self.authserv_id = authserv_id
 
     @property
     def reads_message(self) -> bool:

@@ -159,7 +159,8 @@ def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log
     notify = None if observe is None else lambda event: observe(event=event)
     chains = {name: _chain(name, found, log, notify) for name, found in steps.items()}
     chains["observe"] = observe
-    return Plan(chains, instances, _verbs(steps["smtp_verbs"], where))
+    name = instances[0].context.authserv_id if instances else ""
+    return Plan(chains, instances, _verbs(steps["smtp_verbs"], where), name)
 
 
 class _Policy:

@@ -30,6 +30,7 @@ from pluq.queue.refusal import QueueRefusal
 from pluq.smtpd import replies, verbs
 from pluq.smtpd.connection import Connection
 from pluq.smtpd.incoming import Incoming
+from pluq.smtpd.results import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,8 @@ async def data(smtp: SmtpSession, transaction: Transaction) -> None:
     verdict = await judge(smtp, Phase.DATA, plan.smtp_data, transaction=transaction)
     if not passes(smtp, verdict):
         return
-    if plan.reads_message or smtp.is_discarding or Phase.MESSAGE in smtp.later:
+    has_results = bool(smtp.session.results or transaction.results)
+    if plan.reads_message or has_results or smtp.is_discarding or Phase.MESSAGE in smtp.later:
         smtp.transaction = None
         limit = smtp.service.policy.size_limit(smtp.session.environment)
         smtp.incoming = Incoming(transaction, limit, None)
@@ -224,6 +226,9 @@ async def decide(smtp: SmtpSession, transaction: Transaction, view: Message) -> 
     verdict = await judge(smtp, Phase.MESSAGE, plan.message_decide, transaction=transaction, message=view)
     if verdict is not None and not isinstance(verdict, Accept):
         return verdict
+    results = [*smtp.session.results, *transaction.results]
+    if results or plan.message_verify is not None:
+        mark(view, plan.authserv_id, results)
     if plan.message_edit is not None:
         verdict = await plan.message_edit(**given)
         if verdict is not None and not isinstance(verdict, Accept):
