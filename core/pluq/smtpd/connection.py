@@ -43,7 +43,7 @@ class Connection:
     @property
     def has_input(self) -> bool:
         """True if the client has sent more than this command: it did not wait for the reply."""
-        return self._smtp.has_input
+        return self._smtp.waiting_bytes > 0
 
     def reply(self, data: bytes) -> None:
         """Send a reply now; `data` ends with CRLF."""

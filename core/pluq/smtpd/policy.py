@@ -74,7 +74,7 @@ def suffixes(domain: bytes) -> list[bytes]:
 class Policy:
     """The settings of one server, and the questions asked of them."""
 
-    __slots__ = ("badmailfrom", "databytes", "greeting", "localiphost", "rcpthosts", "timeout")
+    __slots__ = ("badmailfrom", "databytes", "greeting", "localiphost", "me", "rcpthosts", "timeout")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Policy:
         badmailfrom: frozenset[bytes] = frozenset(),
         databytes: int = 0,
         timeout: int = DEFAULT_TIMEOUT,
+        me: bytes | None = None,
     ) -> None:
         self.greeting = greeting
         self.localiphost = localiphost
@@ -91,6 +92,7 @@ class Policy:
         self.badmailfrom = badmailfrom
         self.databytes = databytes
         self.timeout = timeout
+        self.me = me
 
     def is_bad_sender(self, sender: bytes) -> bool:
         """Say whether badmailfrom lists the sender, or @ and its domain. Case does not matter."""
@@ -143,6 +145,7 @@ def read_policy(home: Home) -> Policy:
     return Policy(
         greeting=(greeting if greeting is not None else me) or b"",
         localiphost=localiphost if localiphost is not None else me,
+        me=me,
         timeout=seconds(controls.number("timeoutsmtpd", DEFAULT_TIMEOUT)),
         rcpthosts=read_rcpthosts(home),
         badmailfrom=frozenset(line.lower() for line in controls.lines("badmailfrom") or ()),

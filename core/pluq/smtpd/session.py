@@ -267,8 +267,9 @@ class SmtpSession:
         return data
 
     @property
-    def has_input(self) -> bool:
-        return self._at < len(self._input)
+    def waiting_bytes(self) -> int:
+        """How much has arrived and was not carried out yet."""
+        return len(self._input) - self._at
 
     def forget(self) -> None:
         """Forget the client's greeting and what was said of it, as before the first one."""

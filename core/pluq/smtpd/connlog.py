@@ -1,0 +1,77 @@
+"""The lines of tcpserver -v, so that what reads its log goes on to work.
+
+    tcpserver: status: 1/40
+    tcpserver: pid 7 from 192.0.2.7
+    tcpserver: ok 7 mx.example.org:192.0.2.1:25 :192.0.2.7::40312
+    tcpserver: end 7 status 0
+
+In the place of the process number stands the number of the connection. The status is as wait(2) has it: 0 after QUIT, 256 (exit
+code 1) after anything else. Lines are collected for a moment and written together.
+
+Source: tcpserver.c of ucspi-tcp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+# Nobody reads faster, and a busy server writes hundreds of lines at once.
+DELAY_SECONDS = 0.05
+# Bytes that go into a line as they are; any other becomes a question mark, as in tcpserver.
+_SAFE = bytes(octet if 33 <= octet <= 126 and octet not in b":%" else ord("?") for octet in range(256))
+
+
+def safe(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").translate(_SAFE).decode("ascii")
+
+
+def status(count: int, limit: int) -> str:
+    return f"tcpserver: status: {count}/{limit}\n"
+
+
+def came(number: int, ip: str) -> str:
+    return f"tcpserver: pid {number} from {ip}\n"
+
+
+def judged(verdict: str, number: int, local: str, remote: str) -> str:
+    """`verdict` is ok or deny; `local` is host:ip:port, `remote` host:ip:info:port."""
+    return f"tcpserver: {verdict} {number} {local} {remote}\n"
+
+
+def ended(number: int, code: int) -> str:
+    return f"tcpserver: end {number} status {code << 8}\n"
+
+
+def remark(text: str) -> str:
+    """Return a line of our own; no control character of a stranger gets into it."""
+    return "smtpd: " + "".join(char if char.isprintable() else "?" for char in text) + "\n"
+
+
+class LineLog:
+    """Lines for one descriptor, of a process with an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int = 2) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: str) -> None:
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = self._loop.call_later(DELAY_SECONDS, self.flush)
+
+    def remark(self, text: str) -> None:
+        self.write(remark(text))
+
+    def flush(self) -> None:
+        """Write what is there. A reader that is gone, or stuck with a full pipe that does not block, is not waited for."""
+        self._timer = None
+        data = "".join(self._lines).encode("utf-8", "backslashreplace")
+        self._lines.clear()
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                return

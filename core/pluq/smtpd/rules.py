@@ -1,0 +1,86 @@
+"""Who may connect: tcprules, and how many connections at a time.
+
+The rules of a profile are control/tcp.smtp.cdb, as tcprules makes it for tcpserver; where there is no such file, control/tcp.smtp
+in its text form. Their variables (RELAYCLIENT, DATABYTES, QMAILQUEUE...) join those that tcpserver would set.
+
+Limits: so many connections in all (control/concurrencyincoming), beyond which clients wait in the kernel's queue as they do with
+tcpserver -c; and so many from one address, beyond which one hears 421. A rule may set MAXCONNIP for its clients, as for the
+patched tcpserver; 0 means no limit, and so does an address of this machine.
+
+Source: tcpserver(1), tcprules(1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from pluq.config.home import Home
+from pluq.smtpd.fresh import Fresh
+from pluq.store.tcprules import ALLOW, Instructions, Lookup, find, rules_from_cdb, rules_from_text
+
+# tcpserver's 40 is what a machine can bear in processes. A session here costs 4 KiB idle and at worst some 200 KiB: 1000 stay
+# within 200 MB, and within the descriptors that a process gets by default (1024).
+DEFAULT_CONCURRENCY = 1000
+# As Postfix: no client that behaves needs more, and twenty hostile addresses are needed to take all the places.
+DEFAULT_PER_ADDRESS = 50
+
+
+def no_rules(address: bytes) -> bytes | None:
+    return None
+
+
+class Rules:
+    """The rules of one profile. `path` is that of the text form."""
+
+    def __init__(self, path: str, log: Callable[[str], None]) -> None:
+        self._path = path
+        self._lookup: Fresh[Lookup] = Fresh([f"{path}.cdb", path], self._read, log)
+        self.renew = self._lookup.renew
+
+    def _read(self) -> Lookup:
+        return rules_from_cdb(f"{self._path}.cdb") or rules_from_text(self._path) or no_rules
+
+    def find(self, now: float, ip: str) -> Instructions:
+        """Return the instructions for a client. Raises ConfigError where the cdb is broken."""
+        lookup = self._lookup.get(now)
+        return ALLOW if lookup is no_rules else find(lookup, ip.encode("ascii", "replace"))
+
+
+def rules_path(home: Home, name: str) -> str:
+    """Return the path of rules; a relative name lies in control."""
+    return name if os.path.isabs(name) else home.control(name)
+
+
+def is_here(ip: str) -> bool:
+    return ip.startswith("127.") or ip == "::1"
+
+
+class Places:
+    """How many connections each address has."""
+
+    def __init__(self, per_address: int) -> None:
+        self._per_address = per_address
+        self._taken: dict[str, int] = {}
+
+    def take(self, ip: str, environment: Mapping[str, str]) -> bool:
+        """Take a place for a client; False where it has all of its own."""
+        taken = self._taken.get(ip, 0)
+        limit = self._limit(ip, environment)
+        if limit and taken >= limit:
+            return False
+        self._taken[ip] = taken + 1
+        return True
+
+    def _limit(self, ip: str, environment: Mapping[str, str]) -> int:
+        own = environment.get("MAXCONNIP", "")
+        if own.isascii() and own.isdigit():
+            return int(own)
+        return 0 if is_here(ip) else self._per_address
+
+    def give_back(self, ip: str) -> None:
+        taken = self._taken.get(ip, 0)
+        if taken > 1:
+            self._taken[ip] = taken - 1
+        else:
+            self._taken.pop(ip, None)
