@@ -50,7 +50,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 def run(home: Home, qmqp_sock: socket.socket, lease_sock: socket.socket, todo_sock: socket.socket) -> int:
     """Serve until TERM. The sockets listen already."""
-    os.umask(0o027)
+    os.umask(0o022)
     raise_file_limit()
     # A write lease that is asked for and returned at once must never end in the kernel's default action for SIGIO.
     signal.signal(signal.SIGIO, signal.SIG_IGN)

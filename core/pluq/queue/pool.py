@@ -33,7 +33,8 @@ from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 
 __all__ = ["FILE_MODE", "Owner", "Pool", "Slot"]
 
-FILE_MODE = 0o640
+# As qmail-queue makes them: the folders keep strangers out.
+FILE_MODE = 0o644
 # A pooled file's time of last access must look young when it enters mess/: the cleaner goes by it (36 hours).
 TOUCH_SECONDS = 3600
 # A queue restored from a copy may have a message whose number is not its inode: its number is in use then.
