@@ -6,7 +6,7 @@ a configuration error names the file, the line and the setting, because a person
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "PermanentFailure", "PluqError", "ProtocolError", "TemporaryFailure"]
+__all__ = ["ClientGone", "ConfigError", "PermanentFailure", "PluqError", "ProtocolError", "TemporaryFailure"]
 
 
 class PluqError(Exception):
@@ -38,6 +38,10 @@ class ProtocolError(PluqError):
         super().__init__(text)
         self.text = text
         self.blame = blame
+
+
+class ClientGone(PluqError):
+    """The client of a session hung up, or its handshake failed: nobody is left to be answered. A plugin lets it pass."""
 
 
 class ConfigError(PluqError):

@@ -102,8 +102,12 @@ def stop() -> None:
 # -- the SMTP session
 
 
-def smtp_connect(session: Session) -> Verdict | None:
-    """A client connected; nothing was sent. A verdict takes the place of the banner."""
+def smtp_preamble(session: Session, connection: Any) -> None:
+    """A client connected and the stream is still raw: start TLS at once, read a PROXY header. See pluq.smtpd.connection."""
+
+
+def smtp_connect(session: Session, connection: Any) -> Verdict | None:
+    """A client connected; nothing was sent. A verdict takes the place of the banner. `connection.has_input`: it talks already."""
 
 
 def smtp_helo(session: Session, name: bytes, extended: bool) -> Verdict | None:
@@ -226,6 +230,7 @@ KINDS: Mapping[str, Kind] = {
     "check": Kind.COLLECT,
     "start": Kind.EACH,
     "stop": Kind.OBSERVE,
+    "smtp_preamble": Kind.EACH,
     "smtp_connect": Kind.DECIDE,
     "smtp_helo": Kind.DECIDE,
     "smtp_capabilities": Kind.COLLECT,

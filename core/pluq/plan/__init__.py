@@ -39,6 +39,7 @@ class Plan:
     start: Each | None = None
     stop: Observe | None = None
     check: CollectNow | None = None
+    smtp_preamble: Each | None = None
     smtp_connect: Decide | None = None
     smtp_helo: Decide | None = None
     smtp_capabilities: CollectNow | None = None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluq.errors import ConfigError, TemporaryFailure
+from pluq.errors import ClientGone, ConfigError, TemporaryFailure
 from pluq.hookspecs.verdicts import (
     PLUGIN_FAILED,
     Accept,
@@ -127,8 +127,11 @@ class Chain:
     def failed(self, step: Step, error: Exception) -> None:
         """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped.
 
-        A ConfigError passes as it is: a control file that is there and cannot be read ends a session with 421, as in qmail.
+        A ConfigError passes as it is: a control file that is there and cannot be read ends a session with 421, as in qmail. So
+        does ClientGone, which is nobody's failure.
         """
+        if isinstance(error, ClientGone):
+            raise error
         reason = "took too long" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
         text = clean_text(f"plugin {step.plugin} failed in {step.hook}: {reason}"[:500]).decode("utf-8", "replace")
         self.log(text + (" (skipped)" if step.skip_errors or step.shadow else ""))

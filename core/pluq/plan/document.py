@@ -26,7 +26,7 @@ ANSWERS = {
 }
 PHASES = {
     "check": "Life",
-    "smtp_connect": "The SMTP session",
+    "smtp_preamble": "The SMTP session",
     "message_verify": "The message",
     "queue_submit": "The queue and the end",
     "remote_envelope": "Remote delivery",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pluq.errors import TemporaryFailure
+from pluq.errors import ClientGone, TemporaryFailure
 from pluq.hookspecs.verdicts import (
     PLUGIN_FAILED,
     Accept,
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 # How long a verdict for later stands.
 SESSION, GREETING, TRANSACTION = range(3)
-
-# The verb of a plugin that owns the stream before the banner: TLS from the start, the PROXY protocol.
-PREAMBLE = b""
 
 # So much is copied to the queue before other sessions have a turn.
 TURN_BYTES = 1 << 20
@@ -81,14 +78,16 @@ async def judge(smtp: SmtpSession, phase: Phase, chain: Any, **given: Any) -> Ve
 
 async def connect(smtp: SmtpSession) -> None:
     """A client connected: the stream may belong to a plugin first, then the plugins are asked, then comes the banner."""
+    plan, connection = smtp.service.plan, Connection(smtp)
     smtp.first_environment = dict(smtp.session.environment)
-    plan = smtp.service.plan
-    preamble = plan.verbs.get(PREAMBLE)
-    if preamble is not None:
-        await run_verb(smtp, preamble, b"")
+    if plan.smtp_preamble is not None:
+        await plan.smtp_preamble(session=smtp.session, connection=connection)
         if smtp.ended is not None:
             return
-    verdict = None if plan.smtp_connect is None else await plan.smtp_connect(session=smtp.session)
+    verdict = None
+    if plan.smtp_connect is not None:
+        verdict = await plan.smtp_connect(session=smtp.session, connection=connection)
+        smtp.first_environment = dict(smtp.session.environment)
     if isinstance(verdict, Reject | Defer):
         smtp.barred = reply_line(verdict)
     if passes(smtp, verdict, SESSION):
@@ -105,7 +104,7 @@ async def command(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) 
         verdict = await plan.smtp_command(session=smtp.session, verb=verb, argument=argument)
         if not passes(smtp, verdict):
             return
-    handler = plan.verbs.get(verb) if verb else None
+    handler = plan.verbs.get(verb)
     if handler is not None:
         await run_verb(smtp, handler, argument)
         return
@@ -118,7 +117,7 @@ async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: byt
     """Let a plugin carry out its verb, and show its answer: reply bytes, a verdict, or None if it has replied itself."""
     try:
         answer = await handler(smtp.session, argument, Connection(smtp))
-    except ConnectionError:
+    except ClientGone:
         raise
     except Exception as error:
         smtp.log(f"a plugin's verb failed: {type(error).__name__}: {error}")

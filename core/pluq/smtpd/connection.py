@@ -1,13 +1,13 @@
-"""What a plugin's verb may do with the connection.
+"""What a plugin may do with the connection: in the handler of a verb, at connect, and before the banner.
 
     async def starttls(self, session, argument, connection):        async def auth(self, session, argument, connection):
         connection.reply(b"220 ready for tls\\r\\n")                      connection.reply(b"334 \\r\\n")
         await connection.start_tls(self.context)                        answer = await connection.read_line()
 
-The handler of a verb returns its last reply (bytes with CRLF), a verdict, or None if it has said everything itself. The verb
-b"" is the preamble: its handler runs before the banner and may start TLS or read a PROXY header.
+The handler of a verb returns its last reply (bytes with CRLF), a verdict, or None if it has said everything itself. What the hook
+smtp_preamble does comes before the banner: TLS from the start, a PROXY header.
 
-All reads are bounded in bytes; in time by the session's own limits. At the end of input they raise ConnectionError, which a
+All reads are bounded in bytes; in time by the session's own limits. At the end of input they raise ClientGone, which a
 plugin lets pass.
 
 Source: RFC 3207 section 4.2 (what TLS makes forgotten), RFC 4954.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pluq.errors import ProtocolError
+from pluq.errors import ClientGone, ProtocolError
 
 if TYPE_CHECKING:
     from pluq.hookspecs.context import Tls, Transaction
@@ -43,7 +43,7 @@ class Connection:
     @property
     def has_input(self) -> bool:
         """True if the client has sent more than this command: it did not wait for the reply."""
-        return self._smtp.waiting_bytes > 0
+        return self._smtp.waiting_bytes > 0 or self._smtp.driver.has_unread()
 
     def reply(self, data: bytes) -> None:
         """Send a reply now; `data` ends with CRLF."""
@@ -71,12 +71,12 @@ class Connection:
     async def _wait(self) -> None:
         self._smtp.flush()
         if not await self._smtp.driver.wait_input():
-            raise ConnectionResetError("the client is gone")
+            raise ClientGone("the client is gone")
 
     async def start_tls(self, context: Any) -> Tls:
         """Encrypt from here on; what the client sent before is dropped, and what it said is forgotten.
 
-        `context` is an ssl.SSLContext. Raises ConnectionError where the handshake fails: the session is over then.
+        `context` is an ssl.SSLContext. Raises ClientGone where the handshake fails: the session is over then.
         """
         smtp = self._smtp
         await self.reset()
@@ -86,7 +86,7 @@ class Connection:
             tls = await smtp.driver.start_tls(context)
         except OSError as error:
             smtp.log(f"TLS handshake failed: {error}")
-            raise ConnectionAbortedError("TLS handshake failed") from error
+            raise ClientGone("TLS handshake failed") from error
         smtp.session.tls = tls
         return tls
 

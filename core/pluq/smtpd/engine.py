@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
+from pluq.errors import ClientGone
 from pluq.hookspecs.context import Session, Tls
 from pluq.smtpd.resume import finish_step
 from pluq.smtpd.session import Service, SmtpSession
@@ -134,13 +135,17 @@ class Engine(SMTP):
     def _stepped(self, step: asyncio.Task[None]) -> None:
         self._step = None
         assert self.smtp is not None
-        self.smtp.resumed(ConnectionResetError("the client is gone") if step.cancelled() else step.exception())
+        self.smtp.resumed(ClientGone("the client is gone") if step.cancelled() else step.exception())
         self._unpause()
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         _running.add(task)
         task.add_done_callback(_running.discard)
+
+    def has_unread(self) -> bool:
+        """Whatever arrives is fed at once."""
+        return False
 
     async def wait_input(self) -> bool:
         if self.smtp is None or self.smtp.eof or self.transport is None:

@@ -138,6 +138,9 @@ class Program:
 
     # -- what the session asks for
 
+    def has_unread(self) -> bool:
+        return self._poll(self._read_fd, select.POLLIN, 0)
+
     async def wait_input(self) -> bool:
         data = await self._receive()
         if data:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pluq.errors import ConfigError
+from pluq.errors import ClientGone, ConfigError
 from pluq.hookspecs.context import Session, Tls, Transaction
 from pluq.plan import EMPTY
 from pluq.smtpd import replies, verbs
@@ -57,6 +57,9 @@ class Driver(Protocol):
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that outlives the session."""
+
+    def has_unread(self) -> bool:
+        """Return whether the client has sent what was not read yet."""
 
     async def wait_input(self) -> bool:
         """Wait until the session was fed again; False at the end of input."""
@@ -339,7 +342,7 @@ class SmtpSession:
         if isinstance(error, ConfigError):
             self.reply(replies.NO_CONTROLS)
             self.log(str(error))
-        elif not isinstance(error, ConnectionError):
+        elif not isinstance(error, ClientGone):
             self.reply(replies.NO_MEMORY if isinstance(error, MemoryError) else replies.TROUBLE)
             self.service.log(f"{self.session.remote_ip}: {type(error).__name__}: {error}")
         self.end("lost")

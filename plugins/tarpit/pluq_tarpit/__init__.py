@@ -1,0 +1,74 @@
+"""tarpit: slow down those who cannot wait.
+
+A greeting that comes late costs a mail server nothing and a spammer much; who talks before it breaks the protocol (RFC 5321 section
+4.3.1) and can be turned away. Many recipients, and many that are refused, cost time as well. Clients that may relay are never slowed.
+
+Source: the greet delay and tarpit patches of qmail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from pluq import Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+
+EARLY_TALKER = Disconnect(Reject(554, None, "SMTP protocol violation"))
+
+# RFC 5321 section 4.5.3.2: a client gives up after five minutes.
+LONGEST_DELAY = 240
+
+
+@dataclass(frozen=True)
+class Settings:
+    greet_delay: int = setting(
+        0,
+        unit="seconds",
+        control="greetdelay",
+        env="SMTPD_GREETDELAY",
+        help="How long a client waits for the greeting.",
+    )
+    drop_early_talkers: bool = setting(
+        False, env="DROP_PRE_GREET", help="Turn away who talks before the greeting; works only with a delay."
+    )
+    count: int = setting(
+        0,
+        unit="recipients",
+        control="tarpitcount",
+        env="TARPITCOUNT",
+        help="From this recipient on each one costs `delay`; 0: never.",
+    )
+    delay: int = setting(
+        5, unit="seconds", control="tarpitdelay", env="TARPITDELAY", help="What each recipient beyond `count` costs."
+    )
+
+
+class Tarpit(Plugin[Settings]):
+    """Greet late, turn away early talkers, and slow down many recipients."""
+
+    name = "tarpit"
+    budget = LONGEST_DELAY + 10.0
+
+    @hook
+    async def smtp_connect(self, session: Session, connection: Any) -> Verdict | None:
+        settings = self.settings_for(session)
+        if not settings.greet_delay or session.may_relay:
+            return None
+        await self.wait(settings.greet_delay)
+        if settings.drop_early_talkers and connection.has_input:
+            self.log(f"{session.remote_ip} talked before the greeting")
+            return EARLY_TALKER
+        return None
+
+    @hook
+    async def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> None:
+        settings = self.settings_for(session)
+        if session.may_relay or not settings.count:
+            return
+        asked = session.notes[self.name] = session.notes.get(self.name, 0) + 1
+        if asked > settings.count:
+            await self.wait(settings.delay)
+
+    async def wait(self, seconds: int) -> None:
+        await asyncio.sleep(min(seconds, LONGEST_DELAY))
