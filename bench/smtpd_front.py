@@ -107,11 +107,19 @@ def load(port: int, messages: int, sessions: int, size: int, reuse: bool) -> flo
     return time.monotonic() - begin
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return what a process has used so far."""
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the user and system seconds that a process has used so far."""
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    tick = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / tick, int(fields[12]) / tick
+
+
+def report(messages: int, seconds: float, before: tuple[float, float], after: tuple[float, float]) -> None:
+    user, system = ((end - begin) / messages * 1e6 for begin, end in zip(before, after, strict=True))
+    print(
+        f"{messages / seconds:8.0f} messages/s  {user + system:6.1f} us of CPU each ({user:.1f} user, {system:.1f} system)"
+    )
 
 
 def main() -> int:
@@ -138,8 +146,7 @@ def main() -> int:
         for _ in range(options.runs):
             before = cpu_seconds(pid)
             seconds = load(sock.getsockname()[1], options.messages, options.sessions, options.size, options.reuse)
-            used = cpu_seconds(pid) - before
-            print(f"{options.messages / seconds:8.0f} messages/s  {used / options.messages * 1e6:6.1f} us of CPU each")
+            report(options.messages, seconds, before, cpu_seconds(pid))
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

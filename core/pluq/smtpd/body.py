@@ -38,11 +38,14 @@ class StrayNewline(ProtocolError):
         super().__init__("bare LF in the message")
 
 
-def unstuff(piece: bytes) -> bytes:
-    """Return a piece in qmail's form. It starts anywhere and holds no half CR LF. Raises StrayNewline."""
+def unstuff(piece: bytes, has_dots: bool) -> bytes:
+    """Return a piece in qmail's form. It starts anywhere and holds no half CR LF. Raises StrayNewline.
+
+    `has_dots`: some line begins with a dot.
+    """
     text = piece.replace(b"\r", b"")
     if text.replace(b"\n", b"\r\n") == piece:  # no CR and no LF but in pairs: all but every message
-        return text.replace(b"\n.", b"\n") if b"\n." in text else text
+        return text.replace(b"\n.", b"\n") if has_dots else text
     if piece.count(b"\n") != piece.count(b"\r\n"):
         raise StrayNewline
     return _STUFFED.sub(b"\n", piece.replace(b"\r\n", b"\n"))
@@ -119,7 +122,7 @@ class Body:
             return b""
         if self._hops.in_header:
             self._hops.feed(piece)
-        text = unstuff(piece)
+        text = unstuff(piece, 0 <= dot != end)
         if self._first:  # the line end that was not there
             self._first = False
             text = text[1:]

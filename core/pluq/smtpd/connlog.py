@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import lru_cache
 
 # Nobody reads faster, and a busy server writes hundreds of lines at once.
 DELAY_SECONDS = 0.05
@@ -22,25 +23,24 @@ DELAY_SECONDS = 0.05
 _SAFE = bytes(octet if 33 <= octet <= 126 and octet not in b":%" else ord("?") for octet in range(256))
 
 
+@lru_cache(maxsize=64)
 def safe(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").translate(_SAFE).decode("ascii")
 
 
-def status(count: int, limit: int) -> str:
-    return f"tcpserver: status: {count}/{limit}\n"
-
-
-def came(number: int, ip: str) -> str:
-    return f"tcpserver: pid {number} from {ip}\n"
+def came(number: int, ip: str, count: int, limit: int) -> str:
+    """Return the lines for a connection that was accepted, the `count`th of those there are."""
+    return f"tcpserver: status: {count}/{limit}\ntcpserver: pid {number} from {ip}\n"
 
 
 def judged(verdict: str, number: int, local: str, remote: str) -> str:
-    """`verdict` is ok or deny; `local` is host:ip:port, `remote` host:ip:info:port."""
+    """Return the line for what the rules said, ok or deny. `local` is host:ip:port, `remote` host:ip:info:port."""
     return f"tcpserver: {verdict} {number} {local} {remote}\n"
 
 
-def ended(number: int, code: int) -> str:
-    return f"tcpserver: end {number} status {code << 8}\n"
+def ended(number: int, code: int, count: int, limit: int) -> str:
+    """Return the lines for a connection that has ended; `count` are left."""
+    return f"tcpserver: end {number} status {code << 8}\ntcpserver: status: {count}/{limit}\n"
 
 
 def remark(text: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
@@ -99,6 +100,7 @@ class Engine(SMTP):
         if self._step is not None and not self.smtp.committing:
             self._step.cancel()
         self._gate.ended(self)
+        self._forget()
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -129,14 +131,45 @@ class Engine(SMTP):
             self.transport.close()
 
     def resume(self, coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
-        self._step = self.loop.create_task(finish_step(coroutine, waiting))
-        self._step.add_done_callback(self._stepped)
+        assert self.smtp is not None
+        if self.smtp.service.has_hooks or not asyncio.isfuture(waiting):
+            self._step = self.loop.create_task(finish_step(coroutine, waiting))
+            self._step.add_done_callback(self._stepped)
+        else:
+            # A coroutine of ours needs no task around it: what it waits for wakes it.
+            waiting._asyncio_future_blocking = False
+            waiting.add_done_callback(partial(self._go_on, coroutine))
+
+    def _go_on(self, coroutine: Coroutine[Any, Any, None], done: object) -> None:
+        """Run a step of ours on; it takes result or error from the future that it waits for."""
+        error: Exception | None = None
+        try:
+            waiting = coroutine.send(None)
+        except StopIteration:
+            pass
+        except Exception as failure:
+            error = failure
+        else:
+            self.resume(coroutine, waiting)
+            return
+        self._resumed(error)
 
     def _stepped(self, step: asyncio.Task[None]) -> None:
         self._step = None
+        self._resumed(ClientGone("the client is gone") if step.cancelled() else step.exception())
+
+    def _resumed(self, error: BaseException | None) -> None:
         assert self.smtp is not None
-        self.smtp.resumed(ClientGone("the client is gone") if step.cancelled() else step.exception())
-        self._unpause()
+        self.smtp.resumed(error)
+        if self._is_paused:
+            self._unpause()
+        if self.transport is None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Cut the cycle of driver and session: its memory is free at once, and not when the collector comes."""
+        if self.smtp is not None and not self.smtp.busy:
+            self.smtp = None
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

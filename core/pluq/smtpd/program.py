@@ -13,47 +13,19 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pluq.hookspecs.context import Session, Tls
-from pluq.queue.refusal import Receipt
-from pluq.queue.submit import SyncSubmission, open_submission
 from pluq.smtpd.session import Service, SmtpSession
 
 if TYPE_CHECKING:
     import asyncio
     import ssl
 
-    from pluq.config.home import Home
     from pluq.smtpd.tls import TlsLayer
 
 READ_BYTES = 65536
-
-
-class BlockingSubmitter:
-    """The way to the queue of a program that may block: its coroutines never wait."""
-
-    def __init__(self, home: Home, environment: Mapping[str, str]) -> None:
-        self._home = home
-        self._environment = environment
-
-    async def open(self) -> BlockingSubmission:
-        return BlockingSubmission(open_submission(self._home, self._environment))
-
-
-class BlockingSubmission:
-    def __init__(self, submission: SyncSubmission) -> None:
-        self._submission = submission
-
-    def write(self, chunk: bytes) -> None:
-        self._submission.write(chunk)
-
-    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
-        return self._submission.commit(sender, recipients)
-
-    def abort(self) -> None:
-        self._submission.abort()
 
 
 def session_of(environment: Mapping[str, str], profile: str = "stock") -> Session:

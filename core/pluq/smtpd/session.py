@@ -182,7 +182,7 @@ class SmtpSession:
     def feed(self, data: bytes) -> None:
         """Take what the client sent."""
         self.last_input = time.monotonic()
-        self._input = data if self._at == len(self._input) else self._input[self._at :] + data
+        self._input = self._input[self._at :] + data if self._at < len(self._input) else data
         self._at = 0
         if not self.busy:
             self.advance()
@@ -227,7 +227,7 @@ class SmtpSession:
 
     def advance(self) -> None:
         """Carry out what has arrived, as far as it goes; then send the replies."""
-        while self.ended is None and not self.busy and self._at < len(self._input):
+        while self._at < len(self._input) and self.ended is None and not self.busy:
             if self.incoming is not None:
                 self._receive(self.incoming)
                 continue
@@ -236,13 +236,17 @@ class SmtpSession:
                 break
             self._phase_start = self.last_input
             self._command(line)
-        if self.ended is None and not self.busy:
-            if self.eof:
-                self.end("lost")
-            elif self.is_leaving and self.transaction is None and self.incoming is None:
-                self.reply(replies.GOING_DOWN)
-                self.end("shutdown")
+        if (self.eof or self.is_leaving) and self.ended is None and not self.busy:
+            self._leave()
         self.flush()
+
+    def _leave(self) -> None:
+        """End at the end of input, or when the server stops and no message is under way."""
+        if self.eof:
+            self.end("lost")
+        elif self.transaction is None and self.incoming is None:
+            self.reply(replies.GOING_DOWN)
+            self.end("shutdown")
 
     def take_line(self) -> bytes | None:
         """Return the next line without its LF, None where it is not there yet. A line without end is dropped, and refused once."""
