@@ -69,9 +69,11 @@ STEPS = {
 ACCEPTED = b"%b accepted message"
 
 
-def judge(state: State, partner: bytes, reply: Reply) -> bytes | None:
+_MAIL, _RCPT, _DATA, _FINAL = (STEPS[state] for state in (State.MAIL, State.RCPT, State.DATA, State.FINAL))
+
+
+def judge(step: Step, partner: bytes, reply: Reply) -> bytes | None:
     """Return None if the reply lets the dialogue go on, else the record that reports it."""
-    step = STEPS[state]
     if reply.code in step.good:
         return None
     return report.peer_said(step.letter(reply.code), step.complaint % partner, reply.text)
@@ -83,9 +85,10 @@ def smtp_address(address: bytes) -> bytes:
     return quote_box(box) + at + domain if at else address
 
 
-def is_unsafe(address: bytes) -> bool:
+def is_unsafe(*addresses: bytes) -> bool:
     """Whether an address would break out of its command line."""
-    return b"\n" in address or b"\r" in address
+    together = b"".join(addresses)
+    return b"\n" in together or b"\r" in together
 
 
 class Dialogue:
@@ -207,7 +210,7 @@ class Dialogue:
     # -- one reply
 
     def _take_sender(self, reply: Reply) -> None:
-        record = judge(State.MAIL, self.partner, reply)
+        record = judge(_MAIL, self.partner, reply)
         if record is None:
             self.reset_needed = True
         else:
@@ -216,7 +219,7 @@ class Dialogue:
     def _take_recipient(self, reply: Reply) -> None:
         if self._failed:
             return
-        record = judge(State.RCPT, self.partner, reply)
+        record = judge(_RCPT, self.partner, reply)
         if record is None:
             self._accepted += 1
             self.records.append(b"r")
@@ -232,14 +235,14 @@ class Dialogue:
             self.in_message = reply.code in YES
             self.usable = self.usable and not self.in_message
             return
-        record = judge(State.DATA, self.partner, reply)
+        record = judge(_DATA, self.partner, reply)
         if record is None:
             self.state = State.BODY
         else:
             self._fail(record)
 
     def _take_final(self, reply: Reply) -> None:
-        record = judge(State.FINAL, self.partner, reply)
+        record = judge(_FINAL, self.partner, reply)
         self.records.append(record or report.peer_said(b"K", ACCEPTED % self.partner, reply.text))
         self.reset_needed = False
         self.state = State.DONE

@@ -13,6 +13,8 @@ What a peer sends between messages, or beyond its replies, makes the connection 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections import deque
@@ -34,6 +36,22 @@ SLOWEST_BYTES_PER_SECOND = 2000.0
 
 class PeerLost(Exception):
     """The connection ended, or the peer has been silent for too long, while we waited for a reply."""
+
+
+async def connect(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Connect a non-blocking socket to a numeric address. uvloop's own way asks a thread to look the number up."""
+    loop = asyncio.get_running_loop()
+    code = sock.connect_ex(address)
+    if code in (errno.EINPROGRESS, errno.EAGAIN):
+        ready = asyncio.Event()
+        loop.add_writer(sock, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 class Connection(asyncio.Protocol):
@@ -81,7 +99,7 @@ class Connection(asyncio.Protocol):
             if source is not None:
                 sock.bind((source, 0))
             async with asyncio.timeout(connect_seconds):
-                await loop.sock_connect(sock, (address, route.port))
+                await connect(sock, (address, route.port))
                 # With TLS from the first byte the handshake is part of the connection.
                 name = host.decode("ascii", "replace") if route.tls is not None else None
                 _, connection = await loop.create_connection(
@@ -169,31 +187,32 @@ class Connection(asyncio.Protocol):
         self._watch()
         self._write(dialogue.start())
         if self._replies:  # a peer that answers before it is asked: as qmail-remote, we take its word
-            self._take_replies()
+            early = list(self._replies)
+            self._replies.clear()
+            self._take_replies(dialogue, early)
 
-    def _take_replies(self) -> None:
-        dialogue = self._dialogue
-        while self._replies and dialogue is not None:
-            ahead = dialogue.answer(self._replies.popleft())
+    def _take_replies(self, dialogue: Dialogue, replies: list[Reply]) -> None:
+        for at, reply in enumerate(replies):
+            ahead = dialogue.answer(reply)
             if ahead:
                 self._write(ahead)
-            self._send_body()
+            elif dialogue.state is State.BODY:
+                self._send_body(dialogue)
             if dialogue.state is State.DONE:
-                self._finish()
+                self._replies.extend(replies[at + 1 :])
+                self._finish(dialogue)
                 return
 
-    def _send_body(self) -> None:
-        """If it is time for the message, send pieces of it until it ends or the connection is full."""
-        dialogue = self._dialogue
-        while dialogue is not None and dialogue.state is State.BODY and not self._is_full:
+    def _send_body(self, dialogue: Dialogue) -> None:
+        """Send pieces of the message until it ends or the connection is full."""
+        while dialogue.state is State.BODY and not self._is_full:
             piece = dialogue.more()
             if piece:
                 self._write(piece)
 
-    def _finish(self) -> None:
-        dialogue, done = self._dialogue, self._done
+    def _finish(self, dialogue: Dialogue) -> None:
+        done = self._done
         self._dialogue = self._done = None
-        assert dialogue is not None
         assert done is not None
         self.reset_needed = dialogue.reset_needed
         if self._replies or not self._parser.is_clean:
@@ -206,24 +225,25 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(PeerLost())
         if self._dialogue is not None:
             self._dialogue.lost()
-            self._finish()
+            self._finish(self._dialogue)
 
     def quit(self) -> None:
         """Say goodbye without waiting for the answer, and close."""
         if not self.is_closed:
             self._write(b"QUIT\r\n")
-            self.close()
+        self.close()
 
     def close(self) -> None:
         """Close; what was written is still sent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.is_closed = True
+        self._unwatch()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Close at once, so that a message that was not sent to its end is never taken for a whole one."""
+        self.is_closed = True
+        self._unwatch()
         if self._transport is not None:
             self._transport.abort()
 
@@ -238,10 +258,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
-        self._replies.extend(self._parser.feed(data))
+        replies = self._parser.feed(data)
         if self._dialogue is not None:
-            self._take_replies()
-        elif self._waiter is not None:
+            self._take_replies(self._dialogue, replies)
+            return
+        self._replies.extend(replies)
+        if self._waiter is not None:
             if self._replies and not self._waiter.done():
                 self._waiter.set_result(self._replies.popleft())
         elif self.messages:  # idle between messages: 421, or nonsense
@@ -250,9 +272,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closed = True
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._unwatch()
         self._lose()
 
     def pause_writing(self) -> None:
@@ -261,9 +281,11 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_full = False
         self._heard = self._loop.time()  # the peer took something: it is alive
-        self._send_body()
-        if self._dialogue is not None and self._dialogue.state is State.DONE:
-            self._finish()
+        dialogue = self._dialogue
+        if dialogue is not None:
+            self._send_body(dialogue)
+            if dialogue.state is State.DONE:
+                self._finish(dialogue)
 
     def _require_transport(self) -> asyncio.Transport:
         if self._transport is None:
@@ -279,6 +301,11 @@ class Connection(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_at(self._silent_until(), self._look)
 
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _silent_until(self) -> float:
         return min(self._heard + self.patience, self._deadline)
 
@@ -290,5 +317,4 @@ class Connection(asyncio.Protocol):
             self._watch()
             return
         self.abort()
-        self.is_closed = True
         self._lose()

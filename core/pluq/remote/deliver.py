@@ -28,7 +28,7 @@ from pluq.hookspecs.message import Message
 from pluq.hookspecs.verdicts import PLUGIN_FAILED, Accept, Defer, Disconnect, Reject, Verdict
 from pluq.plan import EMPTY, Plan
 from pluq.remote import report
-from pluq.remote.client import Dialogue, State, is_unsafe, judge
+from pluq.remote.client import STEPS, Dialogue, State, is_unsafe, judge
 from pluq.remote.connection import Connection, PeerLost
 from pluq.remote.letter import WHOLE_BYTES, Letter, wire_form
 from pluq.remote.pool import Destination, Pool
@@ -121,7 +121,7 @@ class Deliverer:
 
     def _start_on_kept(self, job: Job, finish: Finish) -> bool:
         """The short way, without a task: give the job to a connection that waits. Return whether there was one."""
-        if self.pool is None or any(map(is_unsafe, (job.sender, *job.recipients))):
+        if self.pool is None or is_unsafe(job.sender, *job.recipients):
             return False
         try:
             destination = self.pool.find(self.settings().routes.route(job.host))
@@ -177,7 +177,7 @@ class Deliverer:
         if envelope is not None:
             await envelope(delivery=delivery)
             job.sender, job.recipients = delivery.sender, delivery.recipients
-        if any(map(is_unsafe, (job.sender, *job.recipients))):
+        if is_unsafe(job.sender, *job.recipients):
             return [report.BROKEN_ADDRESS]
         if edit is not None and delivery.message is not None:
             await edit(delivery=delivery, message=delivery.message)
@@ -287,9 +287,9 @@ class Deliverer:
         self, connection: Connection, helo: bytes, delivery: Delivery, extended: bool
     ) -> Connection | bytes:
         """Wait for the greeting and say hello; plugins may start TLS and log in. Raises NextHost, PeerLost."""
-        record = judge(State.GREETING, connection.partner, await connection.greet())
+        record = judge(STEPS[State.GREETING], connection.partner, await connection.greet())
         if record is None:
-            record = judge(State.HELO, connection.partner, await connection.hello(helo, extended))
+            record = judge(STEPS[State.HELO], connection.partner, await connection.hello(helo, extended))
         chain = self.plan.remote_session
         if record is None and chain is not None:
             verdict = await chain(delivery=delivery, connection=connection)

@@ -64,6 +64,7 @@ class Routes:
     def __init__(self, lines: Sequence[bytes]) -> None:
         pairs = (line.partition(b":") for line in lines)
         self._relays = {domain.lower(): relay for domain, colon, relay in pairs if colon}
+        self._parsed = {relay: parse_relay(relay) for relay in self._relays.values()}
 
     def find(self, host: bytes) -> bytes | None:
         """Return what stands after the domain in the line for a host; None where DNS decides."""
@@ -84,7 +85,7 @@ class Routes:
     def route(self, host: bytes) -> Route:
         """Return the route for the domain of a recipient."""
         relay = self.find(host)
-        return Route(host, relay=False) if relay is None else parse_relay(relay)
+        return Route(host, relay=False) if relay is None else self._parsed[relay]
 
 
 def parse_relay(relay: bytes) -> Route:

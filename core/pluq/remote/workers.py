@@ -175,6 +175,8 @@ class Link(asyncio.Protocol):
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._takes_commands = True
+        self._unsaid: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -195,6 +197,7 @@ class Link(asyncio.Protocol):
         """Take no more commands and wait until all deliveries are reported."""
         self._takes_commands = False
         await self._is_idle.wait()
+        self._say()
         if self._transport is not None:
             self._transport.close()
 
@@ -242,7 +245,7 @@ class Link(asyncio.Protocol):
         self._finish(command.number, report.TOO_MUCH_OUTPUT if too_much else report.exit_report(status, bytes(output)))
 
     def _finish_records(self, number: int, records: list[bytes]) -> None:
-        self._finish(number, report.spawn_report(report.join_records(records)))
+        self._finish(number, report.final_report(records))
 
     def _finish(self, number: int, text: bytes) -> None:
         self._running.discard(number)
@@ -252,8 +255,15 @@ class Link(asyncio.Protocol):
             self._forget_if_done()
 
     def _report(self, number: int, text: bytes) -> None:
+        """Report at the end of this turn of the loop, with whatever else has ended by then."""
+        if not self._unsaid:
+            self._loop.call_soon(self._say)
+        self._unsaid.append(encode_report(number, text, WIDTH))
+
+    def _say(self) -> None:
         if self._transport is not None:
-            self._transport.write(encode_report(number, text, WIDTH))
+            self._transport.write(b"".join(self._unsaid))
+        self._unsaid.clear()
 
     def _forget_if_done(self) -> None:
         if self._transport is None and not self._running:

@@ -102,7 +102,10 @@ class Reply(NamedTuple):
 
 # The code as qmail computes it, digits or not: unsigned arithmetic on C's long.
 _UNSIGNED = (1 << 64) - 1
-_DIGITS = {b"%d" % code: code for code in range(100, 1000)}
+_DIGITS = {b"%03d" % code: code for code in range(1000)}
+
+# Whole replies of one line each: nearly all that ever comes.
+_PLAIN = re.compile(rb"(?:[0-9]{3}(?: [^\r\n]*)?\r\n)+")
 
 
 def reply_code(three: bytes) -> int:
@@ -130,6 +133,11 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> list[Reply]:
         """Return the replies that `data` completes."""
+        if not self._buffer and self._code is None and len(data) <= MAX_TEXT_BYTES and _PLAIN.fullmatch(data):
+            return [Reply(_DIGITS[line[:3]], line + b"\n") for line in data.split(b"\r\n")[:-1]]
+        return self._feed_any(data)
+
+    def _feed_any(self, data: bytes) -> list[Reply]:
         self._buffer = data = self._buffer + data if self._buffer else data
         replies: list[Reply] = []
         while (end := self._line_end(data)) >= 0:
