@@ -13,7 +13,7 @@ def main() -> int:
     from pluq.qmtpd.intake import Client
 
     home = Home.from_environment()
-    submitter = blocking.submitter(home)
+    submitter = blocking.HomeSubmitter(home)
 
     async def session() -> None:
         answer = await qmqp.serve(Client(os.environb), submitter, blocking.read, lambda: int(time.time()))

@@ -25,7 +25,7 @@ def main() -> int:
         policy = read_policy(home)
     except (OSError, ConfigError):
         return blocking.TROUBLE
-    submitter = blocking.submitter(home)
+    submitter = blocking.HomeSubmitter(home)
     session = QmtpSession(
         policy, Client(os.environb), submitter, blocking.read, blocking.write, lambda: int(time.time())
     )

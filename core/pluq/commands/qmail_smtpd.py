@@ -37,8 +37,9 @@ def serve(home: Home) -> int:
     """Serve one session. Raises ConfigError before the banner."""
     from functools import partial
 
+    from pluq.queue.submit import BlockingSubmitter
     from pluq.smtpd.policy import read_policy
-    from pluq.smtpd.program import BlockingSubmitter, Program, session_of
+    from pluq.smtpd.program import Program, session_of
     from pluq.smtpd.session import Service
 
     profile = os.environ.get("PLUQ_PROFILE", "")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pluq.config import Home
 from pluq.errors import PluqError, ProtocolError, TemporaryFailure
 from pluq.qmtpd import run
 from pluq.qmtpd.reader import EndOfInput
-from pluq.queue.submit import Receipt, SyncSubmission, open_submission
+from pluq.queue.submit import BlockingSubmission, BlockingSubmitter
 
 T = TypeVar("T")
 
@@ -23,39 +23,19 @@ TROUBLE = 111
 SESSION_SECONDS = 3600
 
 
-class Blocking:
-    """A blocking submission where a coroutine expects one that waits."""
+class HomeSubmitter(BlockingSubmitter):
+    """The way into the queue, from inside the home: where that cannot be entered, no message is begun."""
 
-    def __init__(self, submission: SyncSubmission) -> None:
-        self.write = submission.write
-        self.abort = submission.abort
-        self._commit = submission.commit
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self._folder = home.path
 
-    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
-        return self._commit(sender, recipients)
-
-
-class BlockingSubmitter:
-    """Opens submissions by calling `start`."""
-
-    def __init__(self, start: Callable[[], SyncSubmission]) -> None:
-        self._start = start
-
-    async def open(self) -> Blocking:
-        return Blocking(self._start())
-
-
-def submitter(home: Home) -> BlockingSubmitter:
-    """Return the way into the queue of `home` for this process."""
-
-    def start() -> SyncSubmission:
+    async def open(self) -> BlockingSubmission:
         try:
-            os.chdir(home.path)
+            os.chdir(self._folder)
         except OSError as error:
-            raise TemporaryFailure(f"{home.path}: {error.strerror}") from error
-        return open_submission(home)
-
-    return BlockingSubmitter(start)
+            raise TemporaryFailure(f"{self._folder}: {error.strerror}") from error
+        return await super().open()
 
 
 async def read(size: int) -> bytes:

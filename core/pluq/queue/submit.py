@@ -3,6 +3,7 @@
     LeaseSubmitter     a server's worker beside the queue daemon: writes into files that the daemon leases (lease_client.py)
     ProgramSubmitter   QMAILQUEUE, or HOME/bin/qmail-queue: one process a message
     open_submission    the same choice for programs that queue one message and know no event loop
+    BlockingSubmitter  that, for a session which is written as a coroutine
 
 A submission takes the message in pieces (LF line ends), then the envelope, and answers with a Receipt once the message is
 durable, or raises QueueRefusal, whose `verdict` is qmail's text with its class D or Z.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pluq.queue.lease_client import LeaseSubmitter
 
 __all__ = [
+    "BlockingSubmitter",
     "ProgramSubmitter",
     "QueueRefusal",
     "Receipt",
@@ -96,6 +98,27 @@ def submit_sync(
     submission = open_submission(home, environment)
     submission.write(message)
     return submission.commit(sender, recipients)
+
+
+class BlockingSubmitter:
+    """`open_submission` where a coroutine expects a submitter: for a program that may block, whose coroutines never wait."""
+
+    def __init__(self, home: Home, environment: Mapping[str, str] | None = None) -> None:
+        self._home = home
+        self._environment = environment
+
+    async def open(self) -> BlockingSubmission:
+        return BlockingSubmission(open_submission(self._home, self._environment))
+
+
+class BlockingSubmission:
+    def __init__(self, submission: SyncSubmission) -> None:
+        self.write = submission.write
+        self.abort = submission.abort
+        self._commit = submission.commit
+
+    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
+        return self._commit(sender, recipients)
 
 
 class ProgramSubmitter:
