@@ -147,10 +147,13 @@ class Deliverer:
         def ended(task: asyncio.Task[list[bytes]]) -> None:
             self._tasks.discard(task)
             job.letter.close()
-            if task.cancelled():
-                finish([report.OS_ERROR])
-            else:
-                finish(task.result())  # raises what is a bug of ours: the process ends, and everything is deferred
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                finish(task.result())
+                return
+            # A fault of ours: it is logged with its traceback, and the message is kept.
+            task.get_loop().call_exception_handler({"message": "a delivery failed", "exception": error})
+            finish([report.OS_ERROR])
 
         task = asyncio.get_running_loop().create_task(self.deliver(job))
         self._tasks.add(task)

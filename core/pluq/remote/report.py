@@ -86,7 +86,9 @@ def spawn_report(output: bytes) -> bytes:
 
 def final_report(records: list[bytes]) -> bytes:
     """Return the report to the scheduler for the records of a delivery made in this process."""
-    if len(records) == 2 and records[0] == b"r" and records[1].startswith((b"K", b"Z", b"D")):  # what nearly all end with
+    if (
+        len(records) == 2 and records[0] == b"r" and records[1].startswith((b"K", b"Z", b"D"))
+    ):  # what nearly all end with
         return records[1]
     return spawn_report(join_records(records))
 

@@ -30,7 +30,7 @@ from typing import Any, cast
 
 from pluq.config import Home
 from pluq.dns import Resolver
-from pluq.errors import ConfigError
+from pluq.errors import ConfigError, TemporaryFailure
 from pluq.plan import EMPTY
 from pluq.remote import report
 from pluq.remote.deliver import Deliverer, Job
@@ -73,11 +73,12 @@ async def serve(home: Home, listening: socket.socket) -> None:
 
 
 def delivery_limit() -> int:
-    """Return how many deliveries this process can have at once: as many as its descriptors allow."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MOST_DELIVERIES
-    return max(1, min(MOST_DELIVERIES, (soft - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_DELIVERY))
+    """Return how many deliveries this process can have at once: as many as its descriptors allow, all of which it takes."""
+    wanted = MOST_DELIVERIES * DESCRIPTORS_PER_DELIVERY + OTHER_DESCRIPTORS
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, (soft - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_DELIVERY)
 
 
 def log(line: str) -> None:
@@ -117,12 +118,12 @@ class Workers:
         return self._resolver
 
     async def serve(self, listening: socket.socket) -> None:
-        """Serve schedulers until TERM, then finish what has begun."""
+        """Serve schedulers until TERM, then finish what has begun. Raises ConfigError before it begins."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        await self._take_plan()
         loop.add_signal_handler(signal.SIGHUP, lambda: self.keep(self._reload()))
-        await self._reload()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         listening.setblocking(False)
@@ -149,19 +150,20 @@ class Workers:
             return
         self.keep(asyncio.get_running_loop().connect_accepted_socket(lambda: Link(self), connection))
 
-    async def _reload(self) -> None:
-        """Take the plugins that the configuration names now; keep the old ones where that is impossible."""
-        old = self.deliverer.plan
-        try:
-            plan = load_plan(self._home, log)
-        except ConfigError as error:
-            log(f"{error}; the plugins stay as they were")
-            return
+    async def _take_plan(self) -> None:
+        """Take the plugins that the configuration names now. Raises ConfigError, TemporaryFailure (from `start`)."""
+        plan, old = load_plan(self._home, log), self.deliverer.plan
         if plan.start is not None:
             await plan.start()
         self.deliverer.plan = plan
         if old.stop is not None:
             await old.stop()
+
+    async def _reload(self) -> None:
+        try:
+            await self._take_plan()
+        except (ConfigError, TemporaryFailure) as error:
+            log(f"{error}; the plugins stay as they were")
 
 
 class Link(asyncio.Protocol):
