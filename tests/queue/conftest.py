@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pluq.config import Home, current_ids
+from pluq.queue.daemon import run
 from pluq.queue.layout import QueueLayout
 from pluq.queue.reader import split_numbers
 from pluq.queue.records import parse_todo
@@ -137,11 +138,12 @@ def look(layout):
 
 
 class RunningDaemon:
-    """A queue daemon in a child process."""
+    """A queue daemon in a child process. `owners`: mode and owner of its sockets by name."""
 
-    def __init__(self, home, prepare=None):
+    def __init__(self, home, prepare=None, owners=None):
         self.home = home
-        sockets = [bind_unix(f"{home.run}/{name}", kind, 0o600, os.getuid()) for name, kind in SOCKETS.items()]
+        rights = owners or dict.fromkeys(SOCKETS, (0o600, os.getuid()))
+        sockets = [bind_unix(f"{home.run}/{name}", kind, *rights[name]) for name, kind in SOCKETS.items()]
         self.pid = os.fork()
         if self.pid == 0:
             self._become(home, sockets, prepare)
@@ -156,8 +158,6 @@ class RunningDaemon:
             signal.set_wakeup_fd(-1)
             if prepare is not None:
                 prepare()
-            from pluq.queue.daemon import run
-
             code = run(home, *sockets)
         finally:
             os._exit(code)
@@ -178,8 +178,8 @@ def daemon(home):
     """`daemon(prepare)` starts a queue daemon; `prepare` runs in its process first."""
     started = []
 
-    def start(prepare=None):
-        started.append(RunningDaemon(home, prepare))
+    def start(prepare=None, owners=None):
+        started.append(RunningDaemon(home, prepare, owners))
         return started[-1]
 
     yield start

@@ -16,7 +16,7 @@ from pluq.queue.records import parse_todo
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import submit_sync
 from pluq.queue.unix import connect
-from pluq.store import durable
+from pluq.store.syncfs import have_syncfs
 
 MESSAGE = b"Subject: x\n\nbody\n"
 
@@ -340,7 +340,7 @@ def failing_once(module, name, error=5):
 @pytest.mark.parametrize("step", ["syncfs", "fsync"])
 def test_a_failed_sync_is_no_success_and_the_file_is_never_used_again(home, look, layout, daemon, step):
     """The first fsync is that of todo/ (the data goes by syncfs), so its message was in todo/ already."""
-    if not durable.have_syncfs():
+    if not have_syncfs():
         pytest.skip("no syncfs that reports errors on this kernel")
     from pluq.queue import groupsync
 

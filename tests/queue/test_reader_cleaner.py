@@ -75,3 +75,15 @@ def test_files_are_read_as_values(layout):
     assert list(reader.todo_numbers(layout)) == [3]
     with pytest.raises(FileNotFoundError):
         reader.read_info(layout, 4)
+
+
+@pytest.mark.parametrize(("size", "is_copy"), [(0, True), (65536, True), (65537, False)])
+def test_a_program_gets_a_message_of_its_own_unless_the_file_is_never_used_again(tmp_path, size, is_copy):
+    put(tmp_path / "message", b"x" * size)
+    message = os.open(tmp_path / "message", os.O_RDONLY)
+    os.lseek(message, 0, os.SEEK_END)
+    own = reader.private_copy(message)
+    assert os.read(own, 100_000) == b"x" * size
+    assert os.path.sameopenfile(message, own) != is_copy
+    os.close(own)
+    os.close(message)

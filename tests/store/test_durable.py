@@ -30,10 +30,3 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with open(path, "rb") as file:
         assert file.read() == b"one"
     assert os.listdir(tmp_path) == ["file"]
-
-
-def test_syncfs_reports_a_bad_descriptor():
-    if not durable.have_syncfs():
-        pytest.skip("no syncfs that reports errors on this kernel")
-    with pytest.raises(OSError, match="descriptor"):
-        durable.syncfs(-1)

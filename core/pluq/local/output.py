@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from pluq.local.program import spawn
 from pluq.local.report import REPORT_BYTES
+from pluq.queue.reader import private_copy
 
 READ_BYTES = 4096
 
@@ -117,7 +118,11 @@ class Captured:
 
     def run(self, program: str, argv: Sequence[bytes], environment: Mapping[bytes, bytes], message: int) -> int:
         writer = self.output.writer
-        pid = self.programs.start(self.folder, program, argv, environment, {0: message, 1: writer, 2: writer})
+        own = private_copy(message)
+        try:
+            pid = self.programs.start(self.folder, program, argv, environment, {0: own, 1: writer, 2: writer})
+        finally:
+            os.close(own)
         try:
             return self.output.wait(pid)
         finally:

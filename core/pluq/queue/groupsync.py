@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-from pluq.store.durable import fsync_dir, have_syncfs, syncfs
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from pluq.store.durable import fsync_dir
+from pluq.store.syncfs import have_syncfs, syncfs
 
 __all__ = ["GroupSync"]
 
@@ -81,8 +79,6 @@ class GroupSync:
         if len(files) == 1:
             return [is_synced(files[0])]
         if self._threads is None:
-            from concurrent.futures import ThreadPoolExecutor
-
             self._threads = ThreadPoolExecutor(THREADS, "fsync")
         return list(self._threads.map(is_synced, files))
 

@@ -16,9 +16,8 @@ Who could see a stranger's mail in a file that is used again? Three rules answer
 * a file that was leased to a worker is never given to another one, nor used for local submissions;
 * a file that anybody still has open when its message has left (a program started by a .qmail file may leave children behind)
   is not used again: taking a write lease (fcntl(2), F_SETLEASE) fails then;
-* files are readable for the owner and the group qmail only (0640), so that a descriptor cannot be turned into a new one later.
-
-A program of a user must get a copy of a message that small, not the file itself: see docs/internals.md.
+* a program of a user, which could keep pages of the file or a handle that is not counted as open, gets a copy of its own
+  (`private_copy`); only files too large to be used again are handed out themselves.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pluq.queue.layout import OSSIFIED, QueueLayout
+from pluq.queue.layout import OSSIFIED, RECYCLE_BYTES, QueueLayout
 from pluq.queue.records import Recipient, Todo, parse_info, parse_recipients, parse_todo
+from pluq.store.durable import write_all
 
 __all__ = [
     "Info",
@@ -104,3 +105,22 @@ def _is_missing(path: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def private_copy(message: int) -> int:
+    """Return a new descriptor, at its beginning, by which a user's program may have the message in the open file `message`.
+
+    The file itself may be used again for a stranger's message (pool.py); a program that kept a handle on it, or its pages in a pipe,
+    would see that. So it gets the bytes in a file of its own, unless the message is too long for its file to be used again. Raises OSError.
+    """
+    if not hasattr(os, "memfd_create") or os.fstat(message).st_size > RECYCLE_BYTES:
+        os.lseek(message, 0, os.SEEK_SET)
+        return os.dup(message)
+    copy = os.memfd_create("message", os.MFD_CLOEXEC)
+    try:
+        write_all(copy, os.pread(message, RECYCLE_BYTES, 0))
+        os.lseek(copy, 0, os.SEEK_SET)
+    except OSError:
+        os.close(copy)
+        raise
+    return copy

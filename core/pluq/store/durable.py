@@ -4,16 +4,14 @@ A file's bytes are safe after fsync(file), its name after fsync(directory); link
 Linux. After a failed fsync the kernel may have dropped the dirty pages and forgotten it: the next fsync of that file would
 say "done" about lost bytes. So nobody here retries: the error goes up, and the caller gives the file up.
 
-Source: fsync(2), syncfs(2), rename(2); "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+Source: fsync(2), rename(2); "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 
-__all__ = ["fsync_dir", "have_syncfs", "syncfs", "write_all", "write_file_durably"]
+__all__ = ["fsync_dir", "write_all", "write_file_durably"]
 
 
 def fsync_dir(path: str | bytes) -> None:
@@ -51,46 +49,3 @@ def write_file_durably(path: str, data: bytes, mode: int = 0o644) -> None:
         os.unlink(temporary)
         raise
     fsync_dir(os.path.dirname(path) or ".")
-
-
-def _find_syncfs() -> Callable[[int], int] | None:
-    """Return libc's syncfs, or None where there is none or where it does not report errors (Linux before 5.8)."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    release = os.uname().release.split(".")
-    if (int(release[0]), int(release[1].split("-")[0])) < (5, 8):
-        return None
-    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if function is None:
-        return None
-    function.argtypes = [ctypes.c_int]
-    return function  # type: ignore[no-any-return]  # ctypes gives functions no type
-
-
-_syncfs: Callable[[int], int] | None = None
-_searched = False
-
-
-def have_syncfs() -> bool:
-    """`syncfs` can be used here."""
-    global _syncfs, _searched
-    if not _searched:
-        _syncfs, _searched = _find_syncfs(), True
-    return _syncfs is not None
-
-
-def syncfs(fd: int) -> None:
-    """Make everything on the filesystem that `fd` lies on durable, data and names. Raises OSError.
-
-    The kernel reports each write-back error once for each open descriptor: use one that was opened before the writing.
-    """
-    import ctypes
-
-    if not have_syncfs():
-        raise OSError(38, "syncfs is not available")
-    assert _syncfs is not None
-    if _syncfs(fd) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))

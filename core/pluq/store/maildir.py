@@ -23,7 +23,7 @@ from itertools import count
 from typing import NamedTuple
 
 from pluq.errors import TemporaryFailure
-from pluq.store.durable import syncfs, write_all
+from pluq.store.durable import write_all
 from pluq.store.oserror import is_temporary
 
 READ_BYTES = 1 << 16
@@ -162,6 +162,8 @@ def sync_new(folder: int) -> None:
 
 
 def _sync_filesystem(folder: int) -> None:
+    from pluq.store.syncfs import syncfs
+
     name = b"tmp/" + unique_name(time.time())
     file = os.open(name, CREATE, 0o600, dir_fd=folder)
     try:
