@@ -36,9 +36,9 @@ HUP_ALRM = frozenset({signal.SIGHUP, signal.SIGALRM})
 
 @dataclass(frozen=True)
 class Sockets:
-    """Everything that is bound before the first role starts."""
+    """Everything that is bound before the first role starts. Each SMTP socket has the name of its profile."""
 
-    smtp: list[socket.socket]
+    smtp: list[tuple[socket.socket, str]]
     qmqp: socket.socket
     lease: socket.socket
     todo: socket.socket
@@ -54,9 +54,8 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
-    parser.add_argument(
-        "--listen", metavar="ADDR:PORT", action="append", help=f"accept SMTP here (default: {DEFAULT_LISTEN})"
-    )
+    where = f"accept SMTP here (default: what the profiles say, else {DEFAULT_LISTEN})"
+    parser.add_argument("--listen", metavar="ADDR:PORT", action="append", help=where)
     options = parser.parse_args()
     if options.home:
         os.environ["PLUQ_HOME"] = os.path.abspath(options.home)
@@ -87,9 +86,10 @@ def serve(home: Home, listen: list[str] | None) -> int:
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
     """Say whether everything can be read and makes sense; tell the administrator each fault."""
+    from pluq.plan import inspect
     from pluq.supervisor.check import faults
 
-    found = faults(home, ids)
+    found = [str(fault) for fault in faults(home, ids)] or inspect.faults(home)
     for fault in found:
         sys.stderr.write(f"pluq serve: {fault}\n")
     sys.stderr.flush()
@@ -98,18 +98,14 @@ def configuration_is_sound(home: Home, ids: Ids) -> bool:
 
 def bind(home: Home, ids: Ids, listen: list[str] | None) -> Sockets:
     """Take the lock of the home and bind all sockets. The Unix ones belong to the single user who connects to each."""
-    from pluq.supervisor.sockets import bind_tcp, bind_unix, inherited, lock_run, parse_address
+    from pluq.supervisor.sockets import bind_unix, lock_run
 
-    addresses = [parse_address(text) for text in listen or []]
-    passed = inherited(os.environ)
-    if not addresses and not passed:
-        addresses = [parse_address(DEFAULT_LISTEN)]
     os.makedirs(home.run, mode=0o755, exist_ok=True)
     lock_run(f"{home.run}/lock", LOCK_SECONDS)
     stream, packets = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
     return Sockets(
-        smtp=passed + [bind_tcp(address) for address in addresses],
-        qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, 0 if not ids.single else ids.uid["qmailq"]),
+        smtp=smtp_sockets(home, listen),
+        qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, os.geteuid()),
         lease=bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"]),
         todo=bind_unix(f"{home.run}/todo", packets, 0o600, ids.uid["qmails"]),
         lspawn=bind_unix(f"{home.run}/lspawn", stream, 0o600, ids.uid["qmails"]),
@@ -117,10 +113,32 @@ def bind(home: Home, ids: Ids, listen: list[str] | None) -> Sockets:
     )
 
 
+def smtp_sockets(home: Home, listen: list[str] | None) -> list[tuple[socket.socket, str]]:
+    """Return the listening sockets with their profiles: those of --listen, else the service manager's, else the profiles' own.
+
+    Those of --listen have the profile in PLUQ_PROFILE. The service manager names the profile of each (FileDescriptorName=).
+    """
+    from pluq.config.site import STOCK, read_site
+    from pluq.supervisor.sockets import bind_tcp, inherited, parse_address
+
+    site = read_site(home)
+    profile = os.environ.get("PLUQ_PROFILE", STOCK)
+    if listen:
+        wanted = [(text, profile) for text in listen]
+    elif passed := inherited(os.environ):
+        return [(sock, name if name in site.profiles else profile) for sock, name in passed]
+    else:
+        wanted = [(text, one.name) for one in site.profiles.values() for text in one.listen]
+        if not site.profiles:
+            wanted = [(DEFAULT_LISTEN, STOCK)]
+    return [(bind_tcp(parse_address(text)), name) for text, name in wanted]
+
+
 def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     """Return the stack. What is imported here is shared by all roles."""
     import pluq.local.workers
     import pluq.queue.daemon
+    import pluq.queue.lease_client
     import pluq.remote.workers
     import pluq.send.loop
     import pluq.smtpd.server
@@ -133,9 +151,10 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     send = partial(pluq.send.loop.run, home, f"{home.run}/todo", f"{home.run}/lspawn", f"{home.run}/rspawn", 1)
     lspawn = partial(pluq.local.workers.run, home, sockets.lspawn)
     rspawn = partial(pluq.remote.workers.run, home, sockets.rspawn)
-    smtpd = partial(pluq.smtpd.server.run, home, [pluq.smtpd.server.Listener(sock) for sock in sockets.smtp])
+    listeners = [pluq.smtpd.server.Listener(sock, profile) for sock, profile in sockets.smtp]
+    smtpd = partial(pluq.smtpd.server.run, home, listeners)
     queue_fds = tuple(sock.fileno() for sock in (sockets.qmqp, sockets.lease, sockets.todo))
-    smtp_fds = tuple(sock.fileno() for sock in sockets.smtp)
+    smtp_fds = tuple(sock.fileno() for sock, _ in sockets.smtp)
     return [
         Role("queue", who("qmailq", "qmail"), queue, queue_fds, umask=0o033, passes=HUP, stage=2),
         Role(

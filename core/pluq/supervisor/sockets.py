@@ -66,16 +66,18 @@ def bind_tcp(address: Address) -> socket.socket:
     return sock
 
 
-def inherited(environment: Mapping[str, str]) -> list[socket.socket]:
-    """Return the listening sockets that the service manager opened for us, in its order."""
+def inherited(environment: Mapping[str, str]) -> list[tuple[socket.socket, str]]:
+    """Return the listening sockets that the service manager opened for us, in its order, with the names that it gave them."""
     count = environment.get("LISTEN_FDS", "0")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
         return []
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    names += [""] * (int(count) - len(names))
     sockets = [socket.socket(fileno=fd) for fd in range(LISTEN_FDS_START, LISTEN_FDS_START + int(count))]
     for sock in sockets:
         sock.set_inheritable(False)
         sock.setblocking(False)
-    return sockets
+    return list(zip(sockets, names, strict=False))
 
 
 def bind_unix(path: str, kind: socket.SocketKind, mode: int, uid: int) -> socket.socket:

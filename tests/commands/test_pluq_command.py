@@ -1,0 +1,64 @@
+"""`pluq` itself: verbs are listed, found, and refused."""
+
+import sys
+
+import pytest
+
+from pluq.commands import demo, pluq
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["pluq", *words])
+        code = pluq.main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_lists_every_verb_with_a_line(call):
+    code, out, err = call("--help")
+    assert (code, err) == (0, "")
+    for verb, line in pluq.VERBS.items():
+        assert f"  {verb}" in out
+        assert line in out
+
+
+@pytest.mark.parametrize("words", [(), ("frobnicate",), ("--frobnicate",)])
+def test_without_a_verb_it_says_which_there_are(call, words):
+    code, out, err = call(*words)
+    assert (code, out) == (100, "")
+    assert "  serve" in err
+
+
+def test_version(call):
+    code, out, _ = call("--version")
+    assert code == 0
+    assert out.startswith("pluq ")
+
+
+def test_a_verb_gets_its_arguments(call, tmp_path):
+    code, out, _ = call("check", "--home", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "pluq init" in out
+
+
+def test_a_demo_says_which_port_is_taken():
+    port = demo.choose_port(None)
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        taken = sock.getsockname()[1]
+        with pytest.raises(demo.DemoError, match=f"127.0.0.1:{taken}: Address already in use"):
+            demo.choose_port(taken)
+    assert port > 0
+
+
+def test_a_demo_shows_the_end_of_the_log(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert demo.last_lines(str(log)).splitlines()[1] == "  | line 80"
+    assert "no log" in demo.last_lines(str(tmp_path / "none"))
