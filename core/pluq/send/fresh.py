@@ -1,0 +1,226 @@
+"""The fast path: messages in S4 that are tried before anything is written about them.
+
+    told of N       "new msg", "info msg"; each recipient waits for room on its channel
+    all done        "end msg"; the daemon takes todo/N, then mess/N away: info, local, remote never existed
+    else            when the last recipient has reported: info/N, local/N, remote/N are written, D for who is done, and synced;
+                    todo/N goes (S5); then failures are noted and the next try is scheduled as for any message
+
+At every moment todo/N is on disk or S5 is, so a crash means at most second deliveries: of the recipients done since the message
+was taken up, which is why a message for many recipients is preprocessed first and check-pointed one by one.
+
+The todo file of a finished message stays for a moment until the daemon has taken it away. What it said is remembered, so that a
+look into todo/ in that moment does not deliver it again; a new message with the same number says something else.
+
+Source: INTERNALS sections 2 and 5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from pluq import log
+from pluq.queue.records import Todo
+from pluq.send.channel import Channel, Delivery
+from pluq.send.common import CHANNELS, Common
+from pluq.send.jobs import Job, Jobs
+from pluq.send.remover import Remover
+from pluq.send.schedule import SYSTEM_FAILURE_SECONDS, Waiting
+from pluq.send.todo import Preprocessed, Preprocessor
+
+RECIPIENTS_MAX = 16
+"""A crash repeats at most so many deliveries of one message."""
+WAITING_MAX = 10_000
+"""Recipients that wait on one channel in memory, about 10 MB; beyond, messages are preprocessed to disk."""
+ENDED_SECONDS = 60
+"""How long the daemon may take to remove a todo file. Should it take longer, the message is delivered twice."""
+
+
+class Ended(NamedTuple):
+    """A message that was finished a moment ago. `connection`: which one of those to the daemon heard of it."""
+
+    fingerprint: int
+    when: int
+    connection: int
+
+
+class Fresh:
+    """One message on the fast path. `done` has a 1 for each recipient that is done, `failures` why others never will be."""
+
+    __slots__ = (
+        "birth", "done", "failures", "fingerprint", "last_try", "left", "number", "owner", "recipients", "sender", "undone",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: FastPath, number: int, sender: bytes, recipients: list[tuple[int, bytes]], fingerprint: int
+    ) -> None:
+        count = len(recipients)
+        self.owner = owner
+        self.number = number
+        self.sender = sender
+        self.birth = owner.common.now
+        self.recipients = recipients
+        self.done = bytearray(count)
+        self.failures: dict[int, bytes] | None = None
+        self.left = count
+        """Recipients that have not reported."""
+        self.undone = count
+        self.last_try = False
+        self.fingerprint = fingerprint
+
+    def reported(self, delivery: Delivery, outcome: bytes, text: bytes) -> None:
+        if outcome == b"K":
+            self.done[delivery.mark] = 1
+            self.undone -= 1
+        elif outcome == b"D":
+            self.failures = {**(self.failures or {}), delivery.mark: text}
+        self.left -= 1
+        if not self.left:
+            self.owner.tried(self)
+
+
+class FastPath:
+    """All messages in S4 that the scheduler works on."""
+
+    def __init__(self, common: Common, jobs: Jobs, preprocessor: Preprocessor, remover: Remover) -> None:
+        self.common = common
+        self._jobs = jobs
+        self._preprocessor = preprocessor
+        self._remover = remover
+        self._messages: dict[int, Fresh] = {}
+        self._waiting: tuple[deque[tuple[Fresh, int]], ...] = tuple(deque() for _ in CHANNELS)
+        self._to_write: list[Fresh] = []
+        self._again = Waiting()
+        self._ended: dict[int, Ended] = {}
+        self._connection = 0
+
+    # New messages
+
+    def knows(self, number: int, fingerprint: int) -> bool:
+        """Say whether a todo file is that of a message being worked on, or finished a moment ago."""
+        if number in self._messages:
+            return True
+        ended = self._ended.get(number)
+        if ended is None or ended.fingerprint != fingerprint:
+            return False
+        if ended.connection != self._connection:
+            # The daemon that was told has died. Only here it is sure that this is still the old file.
+            self._ended[number] = ended._replace(connection=self._connection)
+            self._remover.remove_message(number)
+        return True
+
+    def reconnected(self, still_to_tell: set[int]) -> None:
+        """A new connection to the daemon begins; of some messages it will hear without being told again."""
+        self._connection += 1
+        for number in still_to_tell & self._ended.keys():
+            self._ended[number] = self._ended[number]._replace(connection=self._connection)
+
+    def take(self, number: int, size: int, todo: Todo, fingerprint: int) -> bool:
+        """Take up a message of `size` bytes. False: it is not for the fast path, and must be preprocessed."""
+        if len(todo.recipients) > RECIPIENTS_MAX:
+            return False
+        common = self.common
+        route = common.settings.routing.route
+        routed = [route(recipient) for recipient in todo.recipients]
+        waiting = self._waiting
+        for channel, _address in routed:
+            if len(waiting[channel]) >= WAITING_MAX:
+                return False
+        common.log(log.new_message(number))
+        common.log(log.info(number, size, todo.sender, todo.pid, todo.uid))
+        message = Fresh(self, number, todo.sender, routed, fingerprint)
+        self._messages[number] = message
+        for mark, (channel, _address) in enumerate(routed):
+            waiting[channel].append((message, mark))
+        if not routed:
+            self.tried(message)
+        return True
+
+    def has_waiting(self, channel: Channel) -> bool:
+        return bool(self._waiting[channel.index])
+
+    def start_next(self, channel: Channel) -> bool:
+        """Start one delivery on a channel that has room; False when nobody waits."""
+        waiting = self._waiting[channel.index]
+        if not waiting:
+            return False
+        message, mark = waiting.popleft()
+        self.common.start(channel, message, mark, message.recipients[mark][1])
+        return True
+
+    # Tried messages
+
+    def tried(self, message: Fresh) -> None:
+        """Every recipient has been tried once: the message ends, or what is left of it goes to disk."""
+        if message.undone:
+            self._to_write.append(message)
+            return
+        self.common.log(log.end_message(message.number))
+        self._forget(message)
+        self._remover.remove_message(message.number)
+
+    def _forget(self, message: Fresh) -> None:
+        number = message.number
+        del self._messages[number]
+        self._ended.pop(number, None)  # the newest must stand last
+        self._ended[number] = Ended(message.fingerprint, self.common.now, self._connection)
+
+    def leave(self) -> None:
+        """Start nothing more. Messages that nobody tried stay in todo/; what is known of the others goes to disk."""
+        for waiting in self._waiting:
+            for message, _mark in waiting:
+                message.left -= 1
+                if message.left:
+                    continue
+                if message.undone < len(message.recipients) or message.failures:
+                    self.tried(message)
+                else:
+                    del self._messages[message.number]
+            waiting.clear()
+
+    # The end of a turn
+
+    @property
+    def settled(self) -> bool:
+        return not self._to_write
+
+    def wake_at(self) -> int | None:
+        return self._again.first()
+
+    def settle(self) -> None:
+        """Write down the messages that were not all done, and forget those that ended long ago."""
+        while (number := self._again.pop_due(self.common.now)) is not None:
+            self._to_write.append(self._messages[number])
+        messages, self._to_write = self._to_write, []
+        for message in messages:
+            self._write(message)
+        long_ago = self.common.now - ENDED_SECONDS
+        while self._ended and self._ended[oldest := next(iter(self._ended))].when < long_ago:
+            del self._ended[oldest]
+
+    def _write(self, message: Fresh) -> None:
+        def finished(written: Preprocessed | None) -> None:
+            if written is None:
+                self._again.add(self.common.now + SYSTEM_FAILURE_SECONDS, message.number)
+            else:
+                self._forget(message)
+                self._go_on(message, written)
+
+        self._preprocessor.write(
+            message.number, message.sender, message.birth, message.recipients, message.done, finished
+        )
+
+    def _go_on(self, message: Fresh, written: Preprocessed) -> None:
+        """Treat a message that is in S5 now as if its recipients had been tried there."""
+        failures = message.failures or {}
+        for channel, offsets in written.offsets.items():
+            job = Job(self._jobs, message.number, channel, message.sender, message.birth)
+            job.read_whole = True
+            for mark, offset in offsets:
+                if message.done[mark]:
+                    continue
+                job.undone += 1
+                if mark in failures:
+                    job.references += 1
+                    self._jobs.failed(job, offset, message.recipients[mark][1], failures[mark])
+            self._jobs.close(job)

@@ -1,0 +1,216 @@
+"""The scheduler as a role beside pluq's own daemons.
+
+    run/todo     the queue daemon: new messages as they come, and who removes what is done
+    run/lspawn   local deliveries   two-byte delivery numbers: more than 255 at once
+    run/rspawn   remote deliveries
+    run/qmqp     bounces
+
+A connection that breaks is made again, with growing pauses: 0.1 s up to 10 s. What a lost deliverer had in hand is deferred; a
+lost queue daemon is asked again for what it did not answer, and todo/ is looked through.
+
+TERM waits for deliveries in flight, but only a few seconds: what has not reported by then is deferred, and may be delivered twice.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from pluq import log
+from pluq.queue import unix
+from pluq.queue.layout import QueueLayout
+from pluq.send.channel import Channel
+from pluq.send.common import Common
+from pluq.send.remover import DaemonLink
+from pluq.send.scheduler import Clock, Scheduler
+from pluq.send.signals import Signals
+from pluq.send.startup import CannotStartError, enter_queue, lock_queue
+from pluq.send.submission import DaemonInjector
+
+if TYPE_CHECKING:
+    from pluq.config import Home
+
+WIDTH = 2
+CANNOT_START = 111
+FIRST_PAUSE_SECONDS = 0.1
+MOST_PAUSE_SECONDS = 10.0
+DRAIN_SECONDS = 5.0
+"""The supervisor kills a role that takes 8 seconds to leave."""
+LAST_SECONDS = 1.5
+"""After that, how long the queue daemon may take to answer."""
+LOST_REPORT = b"ZThe delivery agent went away; I'll try again later. (#4.3.0)\n"
+GC_THRESHOLD = 50_000
+
+
+class Retry:
+    """When a connection may be tried again."""
+
+    def __init__(self) -> None:
+        self._pause = FIRST_PAUSE_SECONDS
+        self.at = 0.0
+
+    def failed(self, now: float) -> None:
+        self.at = now + self._pause
+        self._pause = min(self._pause * 2, MOST_PAUSE_SECONDS)
+
+    def succeeded(self) -> None:
+        self._pause = FIRST_PAUSE_SECONDS
+
+
+class Sockets:
+    """The surroundings of a resident scheduler."""
+
+    def __init__(
+        self, scheduler: Scheduler, link: DaemonLink, todo_path: str, deliverer_paths: tuple[str, str], clock: Clock
+    ) -> None:
+        self._scheduler = scheduler
+        self._common = scheduler.common
+        self._link = link
+        self._todo_path = todo_path
+        self._deliverer_paths = deliverer_paths
+        self._clock = clock
+        self._link_retry = Retry()
+        self._link_blocked = False
+        self._channel_retries = (Retry(), Retry())
+        self._drain_until: float | None = None
+
+    # Connections
+
+    def work(self) -> None:
+        now = self._clock()
+        if self._common.leaving:
+            self._drain(now)
+            return
+        if not self._link.connected and self._link_retry.at <= now:
+            self._connect_link(now)
+        for channel, retry in zip(self._common.channels, self._channel_retries, strict=True):
+            if channel.reader < 0 and retry.at <= now:
+                self._connect_channel(channel, retry, now)
+
+    def wake_at(self) -> float | None:
+        if self._drain_until is not None:
+            over = self._clock() >= self._drain_until
+            return self._drain_until + LAST_SECONDS if over else self._drain_until
+        if self._common.leaving:
+            return 0.0
+        times = [] if self._link.connected else [self._link_retry.at]
+        for channel, retry in zip(self._common.channels, self._channel_retries, strict=True):
+            if channel.reader < 0:
+                times.append(retry.at)
+        return min(times, default=None)
+
+    def _connect_link(self, now: float) -> None:
+        try:
+            sock = unix.connect(self._todo_path, socket.SOCK_SEQPACKET, 0.0)
+        except OSError:
+            self._link_retry.failed(now)
+            return
+        self._link_retry.succeeded()
+        self._scheduler.fresh.reconnected(self._link.connect(sock))
+        self._scheduler.selector.register(self._link, selectors.EVENT_READ, self._notices)
+        self._scheduler.scan.want()
+
+    def _connect_channel(self, channel: Channel, retry: Retry, now: float) -> None:
+        try:
+            sock = unix.connect(self._deliverer_paths[channel.index], socket.SOCK_STREAM, 0.0)
+        except OSError:
+            retry.failed(now)
+            return
+        reader = sock.detach()
+        channel.connect(reader, os.dup(reader))
+        self._scheduler.attach(channel)
+
+    def lost(self, channel: Channel) -> bytes | None:
+        retry = self._channel_retries[channel.index]
+        if channel.limit:
+            retry.succeeded()
+            self._common.log(log.warning(b"lost connection to the " + channel.name + b" deliverer"))
+        retry.failed(self._clock())
+        return LOST_REPORT
+
+    # The queue daemon
+
+    def _notices(self, _events: int) -> None:
+        notices = self._link.read()
+        if notices is None:
+            self._lost_link()
+            return
+        for notice in notices:
+            self._scheduler.noticed(notice)
+
+    def _lost_link(self) -> None:
+        self._scheduler.selector.unregister(self._link)
+        self._link.disconnect()
+        self._link_blocked = False
+        self._link_retry.failed(self._clock())
+        if not self._common.leaving:
+            self._common.log(log.warning("lost connection to the queue daemon"))
+
+    def write(self) -> None:
+        """Send requests to the daemon; those that it does not take now go out when it does."""
+        try:
+            all_written = self._link.write()
+        except OSError:
+            self._lost_link()
+            return
+        if all_written is self._link_blocked:
+            self._link_blocked = not all_written
+            events = selectors.EVENT_READ if all_written else selectors.EVENT_READ | selectors.EVENT_WRITE
+            self._scheduler.selector.modify(self._link, events, self._notices)
+
+    # The end
+
+    def _drain(self, now: float) -> None:
+        if self._drain_until is None:
+            self._drain_until = now + DRAIN_SECONDS
+        elif now >= self._drain_until:
+            for channel in self._common.channels:
+                if channel.used:
+                    self._scheduler.lost(channel)
+
+    @property
+    def may_leave(self) -> bool:
+        """Everything is done and told, or there was time enough for it."""
+        if self._drain_until is None:
+            return False
+        told = self._link.idle or not self._link.connected
+        return (told and self._scheduler.may_leave) or self._clock() >= self._drain_until + LAST_SECONDS
+
+
+def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: int) -> int:
+    """Run until TERM; returns the exit code."""
+    lines = log.LineWriter(log_fd)
+    try:
+        settings = enter_queue(home)
+        lock = lock_queue(home)
+    except CannotStartError as error:
+        lines.write(log.alert(f"cannot start: {error}: {error.detail}"))
+        lines.flush()
+        return CANNOT_START
+    common = Common(QueueLayout(home.queue), lines, settings, WIDTH)
+    selector = selectors.DefaultSelector()
+    signals = Signals(selector)
+
+    def warn(text: str) -> None:
+        common.log(log.warning(text))
+
+    link = DaemonLink(warn)
+    injector = DaemonInjector(selector, f"{home.run}/qmqp", warn)
+    scheduler = Scheduler(common, link, injector, selector, time.time, fast=True)
+    sockets = Sockets(scheduler, link, todo_path, (lspawn_path, rspawn_path), time.time)
+    scheduler.surroundings = sockets
+    scheduler.inventory.load()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    signals.apply(scheduler, home.controls)
+    while not sockets.may_leave:
+        scheduler.turn()
+        signals.apply(scheduler, home.controls)
+    scheduler.leave()
+    os.close(lock)
+    return 0

@@ -1,0 +1,320 @@
+"""The fast path: tried from todo/, written down only when something has to wait."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pluq.send import fresh
+
+JOE = b"joe@here.example"
+ANN = b"ann@here.example"
+FAR = b"far@there.example"
+
+
+def test_a_message_that_is_delivered_at_once_leaves_no_file(rig):
+    made = []
+    number = rig.send(JOE)
+    rig.local.answer = lambda recipient: made.append(rig.files(number)) or b"Kdid 1+0+0\n"
+    rig.turns()
+
+    assert made == [{"mess", "intd", "todo"}]
+    assert rig.queue_is_empty()
+    assert rig.lines == [
+        "status: local 0/10 remote 0/0",
+        "status: local 0/10 remote 0/20",
+        f"new msg {number}",
+        f"info msg {number}: bytes 20 from <sender@there.example> qp 77 uid 1000",
+        f"starting delivery 1: msg {number} to local joe@here.example",
+        "status: local 1/10 remote 0/20",
+        "delivery 1: success: did_1+0+0/",
+        "status: local 0/10 remote 0/20",
+        f"end msg {number}",
+    ]
+
+
+def test_a_message_without_recipients_ends(rig):
+    number = rig.send()
+    rig.turns()
+
+    assert rig.queue_is_empty()
+    assert rig.events[-1] == f"end msg {number}"
+
+
+def test_orders_carry_the_split_name_and_the_verp_sender(rig):
+    number = rig.send(JOE, FAR, sender=b"list-@lists.example-@[]")
+    rig.turns()
+
+    order = rig.local.orders[0]
+    assert order.message == b"%d/%d" % (number % 23, number)
+    assert order.sender == b"list-joe=here.example@lists.example"
+    assert rig.remote.orders[0].sender == b"list-far=there.example@lists.example"
+
+
+def test_a_deferred_recipient_is_written_down_and_tried_again(rig):
+    rig.remote.answer = lambda recipient: b"Zcome back later\n"
+    number = rig.send(JOE, FAR)
+    rig.turns()
+
+    assert rig.files(number) == {"mess", "info", "local", "remote"} - {"local"}
+    assert rig.read("info", number) == b"Fsender@there.example\0"
+    assert rig.read("remote", number) == b"Tfar@there.example\0"
+    assert int(os.stat(rig.layout.info(number)).st_mtime) == rig.clock.now
+    assert int(os.stat(rig.layout.remote(number)).st_mtime) == rig.clock.now + 400
+
+    rig.remote.answer = lambda recipient: b"Kok"
+    rig.sleep(399)
+    assert rig.remote.recipients == [FAR]
+    rig.sleep(1)
+    assert rig.remote.recipients == [FAR, FAR]
+    assert rig.local.recipients == [JOE]
+    assert rig.queue_is_empty()
+    assert rig.events[-1] == f"end msg {number}"
+
+
+def test_done_recipients_are_marked_when_a_message_is_written_down(rig):
+    answers = {JOE: b"Kok", ANN: b"Zlater", b"bob@here.example": b"Kok"}
+    rig.local.answer = answers.get
+    number = rig.send(JOE, ANN, b"bob@here.example")
+    rig.turns()
+
+    assert rig.read("local", number) == b"Djoe@here.example\0Tann@here.example\0Dbob@here.example\0"
+
+    answers[ANN] = b"Kok"
+    rig.sleep(100)
+    assert rig.local.recipients == [JOE, ANN, b"bob@here.example", ANN]
+    assert rig.queue_is_empty()
+
+
+def test_a_failed_recipient_bounces_after_the_message_is_preprocessed(rig):
+    states = []
+    rig.remover.held = []
+    rig.local.answer = lambda recipient: b"Dno such user\n" if recipient == ANN else b"Kok"
+    number = rig.send(JOE, ANN)
+    rig.turns()
+    states.append(rig.files(number))
+    assert rig.injector.bounces == []
+
+    held, rig.remover.held = rig.remover.held, None
+    for waiting, answered in held:
+        rig.remover.remove_todo(waiting, answered)
+    rig.turns()
+
+    assert states == [{"mess", "intd", "todo", "info", "local"}]
+    assert [bounce[:2] for bounce in rig.injector.bounces] == [(b"", b"sender@there.example")]
+    text = rig.injector.bounces[0][2]
+    assert text.count(b"<ann@here.example>:\nno such user\n\n--- Below this line") == 1
+    assert text.endswith(b"Return-Path: <sender@there.example>\nSubject: test\n\nbody\n")
+    assert rig.queue_is_empty()
+    assert rig.events[-2:] == [f"bounce msg {number} qp 101", f"end msg {number}"]
+
+
+def test_failed_and_deferred_recipients_of_one_message(rig):
+    answers = {JOE: b"Dnever\n", ANN: b"Zlater\n"}
+    rig.local.answer = answers.get
+    number = rig.send(JOE, ANN)
+    rig.turns()
+
+    assert rig.read("local", number) == b"Djoe@here.example\0Tann@here.example\0"
+    assert rig.read("bounce", number) == b"<joe@here.example>:\nnever\n\n"
+    assert rig.injector.bounces == []
+
+    answers[ANN] = b"Kok"
+    rig.sleep(100)
+    assert len(rig.injector.bounces) == 1
+    assert rig.queue_is_empty()
+
+
+def test_many_recipients_are_preprocessed_first(rig):
+    recipients = [b"r%d@here.example" % index for index in range(fresh.RECIPIENTS_MAX + 1)]
+    rig.local.answer = lambda recipient: None
+    number = rig.send(*recipients)
+    rig.turns()
+    assert rig.files(number) == {"mess", "info", "local"}
+
+    for order in rig.local.open[:3]:
+        rig.local.report(order, b"Kok")
+    rig.turns()
+    assert rig.read("local", number).count(b"Dr") == 3
+
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.turns()
+    assert sorted(rig.local.recipients) == sorted(recipients)
+    assert rig.queue_is_empty()
+
+
+def test_a_full_memory_sends_new_messages_to_disk(rig, monkeypatch):
+    monkeypatch.setattr(fresh, "WAITING_MAX", 5)
+    rig.local.answer = lambda recipient: None
+    numbers = [rig.send(JOE) for _ in range(30)]
+    rig.turns()
+
+    states = [rig.files(number) for number in numbers]
+    assert states.count({"mess", "info", "local"}) == 25
+    assert rig.local.recipients == [JOE] * 10
+
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.turns(20)
+    assert len(rig.local.recipients) == 30
+    assert rig.queue_is_empty()
+
+
+def test_waiting_messages_do_not_keep_new_ones_out(rig):
+    rig.local.answer = lambda recipient: b"Zlater"
+    for _ in range(50):
+        rig.send(b"old@here.example")
+    rig.turns(12)
+    rig.clock.now += 5000
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.local.orders.clear()
+    for _ in range(10):
+        rig.send(JOE)
+    rig.turns(1)
+
+    assert rig.local.recipients.count(JOE) == 5
+    assert rig.local.recipients.count(b"old@here.example") == 5
+
+
+@pytest.mark.parametrize("outcome", [b"X what", b"", b"\n"])
+def test_a_mangled_report_defers(rig, outcome):
+    rig.local.answer = lambda recipient: outcome
+    number = rig.send(JOE)
+    rig.turns()
+
+    assert "delivery 1: report mangled, will defer" in rig.lines
+    assert rig.read("local", number) == b"Tjoe@here.example\0"
+
+
+def test_reports_about_nothing_are_logged(rig):
+    rig.local.sock.send(b"\x07\x00Kok\0")
+    rig.turns()
+
+    assert rig.events[-1] == "warning: internal error: delivery report out of range"
+
+
+def test_a_message_in_todo_that_nobody_told_of_is_found(rig):
+    rig.queue(JOE)
+    rig.scheduler.scan.want()
+    rig.turns()
+
+    assert rig.local.recipients == [JOE]
+    assert rig.queue_is_empty()
+
+
+def test_the_trigger_wakes(rig):
+    rig.turns()
+    rig.queue(JOE)
+    assert rig.local.recipients == []
+    for _ in range(2):
+        descriptor = os.open(rig.layout.trigger, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(descriptor, b"\0")
+        os.close(descriptor)
+    rig.turns()
+
+    assert rig.local.recipients == [JOE]
+
+
+def test_todo_is_looked_through_every_25_minutes(rig):
+    rig.turns()
+    rig.queue(JOE)
+    rig.sleep(1499)
+    assert rig.local.recipients == []
+    rig.sleep(1)
+    assert rig.local.recipients == [JOE]
+
+
+def test_a_look_into_todo_does_not_deliver_twice(rig):
+    rig.remover.remove_message = lambda number: None  # the daemon takes its time
+    number = rig.send(JOE)
+    rig.turns()
+    rig.notice(number)
+    rig.scheduler.scan.want()
+    rig.turns()
+    assert rig.local.recipients == [JOE]
+
+    # A new message got the same number: it says something else.
+    with open(rig.layout.todo(number), "rb") as file:
+        todo = file.read()
+    rig.scheduler.noticed(b"n%d %d\0%b" % (number, 20, todo.replace(b"p77", b"p78")))
+    rig.turns()
+    assert rig.local.recipients == [JOE, JOE]
+
+
+def test_a_new_daemon_is_told_again_of_what_the_old_one_was_told(rig):
+    told = []
+    rig.remover.remove_message = told.append
+    number = rig.send(JOE)
+    rig.turns()
+    rig.scheduler.fresh.reconnected(set())
+    rig.scheduler.scan.want()
+    rig.turns()
+    rig.scheduler.scan.want()
+    rig.turns()
+
+    assert told == [number, number]
+    assert rig.local.recipients == [JOE]
+
+
+def test_an_unknown_record_leaves_the_message_alone(rig):
+    number = rig.queue(JOE)
+    with open(rig.layout.todo(number), "r+b") as file:
+        file.write(b"X")
+    rig.notice(number)
+    rig.turns()
+
+    assert f"warning: unknown record type in todo/{number}" in rig.lines
+    assert rig.files(number) == {"mess", "intd", "todo"}
+
+
+def test_term_leaves_untried_messages_in_todo_and_writes_down_the_others(rig):
+    rig.local.answer = lambda recipient: b"Kok" if recipient == JOE else None
+    rig.scheduler.common.channels[0].wanted = 2
+    first = rig.send(JOE, ANN, b"bob@here.example", b"eve@here.example")
+    untried = rig.send(b"later@here.example")
+    rig.turns(3)
+    assert rig.local.recipients == [JOE, ANN, b"bob@here.example"]
+    rig.scheduler.stop()
+    assert not rig.scheduler.may_leave
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.turns()
+
+    assert rig.scheduler.may_leave
+    assert rig.files(untried) == {"mess", "intd", "todo"}
+    assert rig.read("local", first) == (b"Djoe@here.example\0Dann@here.example\0Dbob@here.example\0Teve@here.example\0")
+    assert rig.lines[-1].endswith("exitasap")
+
+
+def test_a_lost_deliverer_defers_what_it_had(rig):
+    rig.local.answer = lambda recipient: None
+    number = rig.send(JOE, FAR)
+    rig.turns()
+    rig.local.sock.close()
+    rig.scheduler.turn(0)
+    rig.scheduler.turn(0)
+
+    assert "delivery 1: deferral: lost/" in rig.lines
+    assert rig.read("local", number) == b"Tjoe@here.example\0"
+    assert (
+        rig.files(number) == {"mess", "info", "local", "remote"} - {"remote"}
+        or rig.read("remote", number) == b"Dfar@there.example\0"
+    )
+
+
+def test_a_disk_that_fails_keeps_the_message_and_tries_again(rig, monkeypatch):
+    rig.local.answer = lambda recipient: b"Zlater"
+    real = os.fsync
+
+    def fail(descriptor):
+        raise OSError(5, "I/O error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    number = rig.send(JOE)
+    rig.turns()
+    assert f"warning: trouble fsyncing info/{number % 23}/{number}" in rig.lines
+    assert "todo" in rig.files(number)
+
+    monkeypatch.setattr(os, "fsync", real)
+    rig.sleep(123)
+    assert rig.files(number) == {"mess", "info", "local"}
+    assert rig.local.recipients == [JOE]
