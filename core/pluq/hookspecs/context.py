@@ -46,7 +46,7 @@ class Session:
 
     `environment` is what tcpserver and its rules gave this connection (RELAYCLIENT, DATABYTES...); a plugin may write it, and
     programs that the session starts see it. Addresses are text without brackets; `remote_host` and `remote_info` are what the
-    environment said, else "unknown" and None.
+    environment said, else "unknown" and None. `greeting` is the name that we go by in this session, None for the usual.
     """
 
     profile: str = "stock"
@@ -62,6 +62,7 @@ class Session:
     extended: bool = False
     tls: Tls | None = None
     login: Login | None = None
+    greeting: bytes | None = None
     results: list[AuthResult] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
 

@@ -139,10 +139,7 @@ async def helo(smtp: SmtpSession, name: bytes, extended: bool) -> None:
     if not passes(smtp, verdict, GREETING):
         return
     verbs.set_helo(smtp, name, extended)
-    if extended and plan.smtp_capabilities is not None:
-        smtp.reply(ehlo_reply(smtp))
-    else:
-        smtp.reply(smtp.service.ehlo if extended else smtp.service.helo)
+    smtp.reply(ehlo_reply(smtp) if extended else b"250 %s\r\n" % smtp.name)
 
 
 def ehlo_reply(smtp: SmtpSession) -> bytes:
@@ -152,7 +149,7 @@ def ehlo_reply(smtp: SmtpSession) -> bytes:
         keywords = capabilities(session=smtp.session) if capabilities is not None else []
     except TemporaryFailure:
         return reply_line(PLUGIN_FAILED)
-    lines = [smtp.service.policy.greeting, b"PIPELINING", b"8BITMIME", *(clean_text(keyword) for keyword in keywords)]
+    lines = [smtp.name, b"PIPELINING", b"8BITMIME", *(clean_text(keyword) for keyword in keywords)]
     return b"".join(b"250-%s\r\n" % line for line in lines[:-1]) + b"250 %s\r\n" % lines[-1]
 
 

@@ -126,14 +126,18 @@ class Program:
 
     async def _receive(self) -> bytes | None:
         """Return what the client sent, nothing at the end, None when it took too long."""
-        while True:
-            data = await self._read_raw()
-            if not data or self._tls is None:
-                return data
-            data, answer = self._tls.received(data)
+        if self._tls is None:
+            return await self._read_raw()
+        encrypted: bytes | None = b""  # the end of the handshake may have brought the first command along
+        while encrypted is not None:
+            data, answer = self._tls.received(encrypted)
             self._write_raw(answer)
             if data or self._tls.is_closed:
                 return data
+            encrypted = await self._read_raw()
+            if encrypted == b"":
+                return b""
+        return None
 
     async def _read_raw(self) -> bytes | None:
         seconds = self.smtp.seconds_left()

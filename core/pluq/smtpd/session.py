@@ -177,7 +177,12 @@ class SmtpSession:
         self.flush()
 
     def greet(self) -> None:
-        self.reply(b"220 %s ESMTP\r\n" % self.service.policy.greeting)
+        self.reply(b"220 %s ESMTP\r\n" % self.name)
+
+    @property
+    def name(self) -> bytes:
+        """What we call ourselves in this session."""
+        return self.session.greeting or self.service.policy.greeting
 
     def feed(self, data: bytes) -> None:
         """Take what the client sent."""

@@ -46,7 +46,7 @@ def run(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) -> Pending
 
 
 def quit_(smtp: SmtpSession, argument: bytes) -> Pending:
-    smtp.reply(b"221 %s\r\n" % smtp.service.policy.greeting)
+    smtp.reply(b"221 %s\r\n" % smtp.name)
     smtp.end("quit")
     return None
 

@@ -1,0 +1,244 @@
+"""tls: STARTTLS and implicit TLS for clients; opportunistic and required TLS to other hosts.
+
+With a certificate in control/servercert.pem a profile announces STARTTLS; `implicit` starts with TLS (port 465), `required` refuses MAIL
+without it. The name that a client asks for may choose another certificate. What was said in clear is forgotten when TLS starts, and
+what came with the STARTTLS command is dropped (RFC 3207 section 4.2).
+
+Clients may relay with a certificate: where control/tlsclients lists mail addresses and control/clientca.pem the authorities, a
+certificate with such an address sets RELAYCLIENT.
+
+To other hosts TLS is used where they offer it, without looking at their certificate: better than nothing and never a reason not to
+deliver. control/tlshosts and control/notlshosts say otherwise for single hosts; see `outbound`.
+
+Source: the TLS patch of qmail; RFC 3207, RFC 8314.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pluq import Delivery, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.errors import ConfigError
+from pluq.store.control import list_lines, read_lines
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pluq_tls.outbound import Outbound
+
+READY = b"220 ready for tls\r\n"
+ARGUMENT = b"501 Syntax error (no parameters allowed) (#5.5.4)\r\n"
+UNKNOWN = b"502 unimplemented (#5.5.1)\r\n"
+BROKEN = b"454 TLS unable to initialize ctx: no usable certificate (#4.3.0)\r\n"
+TLS_FIRST = Reject(530, "5.7.0", "must issue STARTTLS first")
+NO_CERTIFICATE = Reject(
+    553, "5.7.1", "sorry, that domain isn't in my list of allowed rcpthosts; no valid cert for gatewaying"
+)
+
+# Before TLS, where it is required, only these mean anything (RFC 3207 section 4).
+BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"HELP", b"STARTTLS", b"VRFY"})
+
+
+def is_set(text: str) -> bool:
+    """A variable that is there switches on, whatever it holds."""
+    return True
+
+
+def join_ciphers(data: bytes) -> str:
+    """A list of ciphers, one a line, is one OpenSSL list."""
+    return ":".join(line.decode("ascii", "replace") for line in list_lines(data))
+
+
+@dataclass(frozen=True)
+class Settings:
+    certificate: str = setting(
+        "control/servercert.pem", help="Key, certificate and chain (PEM), relative to the qmail home."
+    )
+    key: str = setting("", help="The private key, where it is not in the file of the certificate.")
+    required: bool = setting(
+        False, env="FORCE_TLS", help="Refuse mail before TLS; to other hosts, deliver only with TLS."
+    )
+    implicit: bool = setting(False, env="SMTPS", parse_env=is_set, help="Begin with TLS, as on port 465.")
+    disabled: bool = setting(False, env="DISABLETLS", help="Do not offer TLS to this client.")
+    minimum: Literal["TLSv1.2", "TLSv1.3"] = setting("TLSv1.2", help="The oldest version that is spoken.")
+    ciphers: str = setting(
+        "",
+        control="tlsserverciphers",
+        env="TLSCIPHERS",
+        parse_control=join_ciphers,
+        help="OpenSSL's list of ciphers up to TLS 1.2.",
+    )
+    client_authorities: str = setting(
+        "control/clientca.pem", help="Who signs the certificates of clients that may relay."
+    )
+    client_revoked: str = setting("control/clientcrl.pem", help="Revoked certificates of clients.")
+    client_certificate: str = setting("control/clientcert.pem", help="Key and certificate shown to other hosts.")
+    client_ciphers: str = setting(
+        "", control="tlsclientciphers", parse_control=join_ciphers, help="OpenSSL's list of ciphers to other hosts."
+    )
+    no_tls_after_failure: bool = setting(
+        False, control="notlshosts_auto", help="Deliver in clear from the next attempt on to hosts whose TLS is broken."
+    )
+
+
+class Tls(Plugin[Settings]):
+    """Encrypt: STARTTLS and implicit TLS in, opportunistic or required TLS out."""
+
+    name = "tls"
+
+    def __init__(self) -> None:
+        self.default: ssl.SSLContext | None = None
+        self.fault: ConfigError | None = None
+        self.by_name: dict[str, ssl.SSLContext | None] = {}
+        self.client_addresses: frozenset[bytes] = frozenset()
+        self.outbound: Outbound | None = None
+
+    # -- life
+
+    @hook
+    def check(self) -> Sequence[str]:
+        """A certificate that cannot be used, or is missing where TLS is required."""
+        if self.context.role != "smtpd":
+            return []
+        self.load()
+        if self.fault is not None:
+            return [str(self.fault)]
+        if self.default is None and (self.settings.required or self.settings.implicit):
+            return [f"{self.path(self.settings.certificate)}: TLS is required and there is no certificate"]
+        return []
+
+    @hook
+    def start(self) -> None:
+        """Read the certificates, or be ready to deliver with TLS."""
+        if self.context.role == "remote":
+            from pluq_tls.outbound import Outbound
+
+            self.outbound = Outbound(self.settings, self.context)
+            return
+        self.load()
+        if self.fault is not None:
+            self.log(str(self.fault))
+
+    def load(self) -> None:
+        """Read the certificate of the profile. A faulty one is remembered: mail still flows, without TLS, and the log says why."""
+        if not os.path.lexists(self.path(self.settings.certificate)):
+            return
+        try:
+            self.default = self.make_context(self.path(self.settings.certificate), self.key_path())
+        except ConfigError as error:
+            self.fault = error
+
+    def key_path(self) -> str:
+        return self.path(self.settings.key) if self.settings.key else ""
+
+    def path(self, name: str) -> str:
+        return name if name.startswith("/") else f"{self.context.home.path}/{name}"
+
+    def make_context(self, certificate: str, key: str) -> ssl.SSLContext:
+        from pluq_tls import contexts
+
+        settings = self.settings
+        context = contexts.server_context(certificate, key, settings.minimum, settings.ciphers, self.context.read_file)
+        self.client_addresses = frozenset(
+            line.lower() for line in read_lines(self.context.home.control("tlsclients")) or []
+        )
+        if self.client_addresses:
+            authorities = self.read_optional(settings.client_authorities)
+            if authorities is not None:
+                contexts.accept_clients(context, authorities, self.read_optional(settings.client_revoked))
+        contexts.choose_by_name(context, self.context_for)
+        return context
+
+    def read_optional(self, name: str) -> bytes | None:
+        path = self.path(name)
+        try:
+            return self.context.read_file(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(path, os.strerror(error.errno or 0)) from error
+
+    def context_for(self, name: str) -> ssl.SSLContext | None:
+        """Return the context of a name that a client asked for, None where it has none of its own."""
+        from pluq_tls.contexts import is_host_name
+
+        if name not in self.by_name and len(self.by_name) < MAX_NAMES and is_host_name(name):
+            path = self.context.home.control(f"servercerts/{name}/servercert.pem")
+            try:
+                self.by_name[name] = self.make_context(path, "") if os.path.exists(path) else None
+            except ConfigError as error:
+                self.log(str(error))
+                self.by_name[name] = None
+        return self.by_name.get(name)
+
+    # -- clients
+
+    @hook
+    async def smtp_preamble(self, session: Session, connection: Any) -> None:
+        if not self.settings_for(session).implicit:
+            return
+        if self.default is None:
+            raise ConfigError(self.path(self.settings.certificate), "implicit TLS needs a certificate")
+        await self.begin(session, connection, self.default)
+
+    async def begin(self, session: Session, connection: Any, context: ssl.SSLContext) -> None:
+        """Encrypt, and take what the handshake says of the client."""
+        tls = await connection.start_tls(context)
+        if tls.server_name:
+            session.greeting = tls.server_name.encode("ascii", "replace")
+        email = tls.client_email
+        if email is not None and email.encode("utf-8", "replace").lower() in self.client_addresses:
+            session.environment["RELAYCLIENT"] = ""
+            self.log(f"{session.remote_ip} may relay by the certificate of {email}")
+
+    @hook
+    def smtp_verbs(self) -> Mapping[bytes, Callable[..., Awaitable[Any]]]:
+        return {b"STARTTLS": self.starttls}
+
+    async def starttls(self, session: Session, argument: bytes, connection: Any) -> bytes | None:
+        """Carry out STARTTLS."""
+        if session.tls is not None or self.settings_for(session).disabled:
+            return UNKNOWN
+        if argument:
+            return ARGUMENT
+        if self.default is None:
+            return BROKEN if self.fault is not None else UNKNOWN
+        connection.reply(READY)
+        await self.begin(session, connection, self.default)
+        return None
+
+    @hook
+    def smtp_capabilities(self, session: Session) -> Sequence[bytes]:
+        offered = self.default is not None and session.tls is None and not self.settings_for(session).disabled
+        return [b"STARTTLS"] if offered else []
+
+    @hook
+    def smtp_command(self, session: Session, verb: bytes, argument: bytes) -> Verdict | None:
+        if session.tls is None and verb not in BEFORE_TLS and self.settings_for(session).required:
+            return TLS_FIRST
+        return None
+
+    @hook
+    def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
+        """Say that a certificate would have helped, as the patch does."""
+        return NO_CERTIFICATE if session.tls is not None and not recipient.allowed else None
+
+    # -- other hosts
+
+    @hook
+    async def remote_session(self, delivery: Delivery, connection: Any) -> Verdict | None:
+        assert self.outbound is not None
+        return await self.outbound.secure(delivery, connection)
+
+    @classmethod
+    def cli_commands(cls) -> Mapping[str, Callable[[Sequence[str]], int]]:
+        from pluq_tls.selfsigned import self_signed
+
+        return {"self-signed": self_signed}
+
+
+# Names that clients may make us look for; each costs a look into the folder once.
+MAX_NAMES = 10_000
