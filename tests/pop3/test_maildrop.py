@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pluq.errors import TemporaryFailure
-from pluq.pop3.maildrop import TMP_SECONDS, MaildirDrop
+from pluq.pop3.maildrop import MaildirDrop
+from pluq.store.maildir_list import TMP_SECONDS
 
 NOW = 1_700_000_000
 

@@ -13,14 +13,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from pluq.commands.terminal import complain, die, help_asked, or_die
+from pluq.store.maildir_list import Found, list_messages, remove_old_tmp
 
 FATAL = "maildir2mbox: fatal: "
 LINE = 65536
-STALE = 129600
-"""Seconds without access after which a file in tmp belongs to nobody: 36 hours, maildir(5)."""
-
-Message = tuple[int, str]
-"""When a message came, and its path in the maildir."""
 
 
 def main() -> int:
@@ -29,9 +25,7 @@ def main() -> int:
     os.umask(0o077)
     mbox, temporary = variable("MAIL"), variable("MAILTMP")
     enter(variable("MAILDIR"))
-    now = int(time.time())
-    clean(now)
-    messages = sorted(scan("new", now) + scan("cur", now))
+    messages = scan()
     if messages:
         move(messages, mbox, temporary)
     return 0
@@ -47,37 +41,17 @@ def enter(maildir: str) -> None:
         os.chdir(maildir)
 
 
-def clean(now: int) -> None:
-    """Remove files that were left in tmp."""
+def scan() -> list[Found]:
+    """Return the messages to move, oldest first, after a look at what was left in tmp."""
+    now = int(time.time())
+    remove_old_tmp(b".", now)
     try:
-        names = [name for name in os.listdir("tmp") if not name.startswith(".")]
-    except OSError:
-        return
-    for name in names:
-        try:
-            if now > os.stat(f"tmp/{name}").st_atime + STALE:
-                os.unlink(f"tmp/{name}")
-        except OSError:
-            continue  # somebody else was quicker
+        return list_messages(b".", now)
+    except OSError as error:
+        die(111, FATAL, "unable to scan $MAILDIR/", error.filename2, ": ", error)
 
 
-def scan(folder: str, now: int) -> list[Message]:
-    """Return the messages in a folder; those of this very second wait, or their order would be lost."""
-    found = []
-    with or_die(FATAL, "unable to scan $MAILDIR/", folder):
-        names = os.listdir(folder)
-    for name in names:
-        path = f"{folder}/{name}"
-        try:
-            born = int(os.stat(path).st_mtime)
-        except OSError:
-            continue
-        if born < now and not name.startswith("."):
-            found.append((born, path))
-    return found
-
-
-def move(messages: list[Message], mbox: str, temporary: str) -> None:
+def move(messages: list[Found], mbox: str, temporary: str) -> None:
     with or_die(FATAL, "unable to lock ", mbox):
         lock(mbox)
     with or_die(FATAL, "unable to read ", mbox):
@@ -110,12 +84,12 @@ def chunks(file: IO[bytes], name: str) -> Iterator[bytes]:
             yield chunk
 
 
-def mbox_lines(message: Message) -> Iterator[bytes]:
+def mbox_lines(message: Found) -> Iterator[bytes]:
     """Give a message as an mbox has it: a From_ line, the lines with a > where they could be taken for one, an empty line.
 
     Lines come in pieces of at most LINE bytes.
     """
-    born, path = message
+    born, path, _ = message
     with or_die(FATAL, "unable to read $MAILDIR/", path), open(path, "rb") as file:
         line = file.readline(LINE)
         yield from_line(line, born)
@@ -141,8 +115,8 @@ def from_line(first: bytes, born: int) -> bytes:
     return b"From %s %s\n" % (sender, mbox_date(born))
 
 
-def remove(messages: list[Message]) -> None:
-    for _, path in messages:
+def remove(messages: list[Found]) -> None:
+    for _, path, _ in messages:
         try:
             os.unlink(path)
         except OSError as error:
