@@ -13,6 +13,7 @@ Source: qmail-lspawn(8); spawn.c, qmail-lspawn.c.
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -31,7 +32,7 @@ from pluq.local.order import Order
 from pluq.local.packets import PACKET_BYTES, Answer, encode_delivery, encode_lookup
 from pluq.local.pool import Identity, Pool, Worker
 from pluq.local.report import BUG, CDB, DONE, ROOT, SYSTEM, report
-from pluq.local.worker import Deliverer, Lookup
+from pluq.local.worker import Deliverer, Lookup, preload
 from pluq.store.users import Account, parse_account
 from pluq.wire.spawn import Command, CommandDecoder, complaint, encode_limit, encode_report
 
@@ -90,6 +91,7 @@ class Lspawn:
     """The loop. Links are added with `add_link` or accepted from a listening socket."""
 
     def __init__(self, settings: Settings, selector: selectors.BaseSelector, width: int, limit: int) -> None:
+        preload()
         self.settings = settings
         self.selector = selector
         self.width = width
@@ -334,6 +336,8 @@ class Lspawn:
 
     def run(self, signals: Callable[[], set[int]] = set) -> None:
         """Serve until TERM, or until the last of the given descriptors has ended and everything is reported."""
+        gc.collect()
+        gc.freeze()  # what workers share stays shared: no collector touches it
         deadline = None
         while not self._done():
             timeout = self.pool.expire()

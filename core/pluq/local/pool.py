@@ -1,8 +1,8 @@
 """The workers of qmail-lspawn: one process for each user with mail, kept warm for a while.
 
 A worker is forked, never executed: it shares the memory of what is imported, and starts in a millisecond. It gives up root before it
-sees anything of a user. One that idles ends; beyond MOST_WORKERS the one that has idled longest makes room; after MOST_JOBS a worker
-is replaced, so that nothing grows for ever. When a worker dies, each delivery that it had is reported as a crash, which is temporary.
+sees anything of a user. One that idles ends; where memory allows no more, the one that has idled longest makes room; after MOST_JOBS a
+worker is replaced, so that nothing grows for ever. When a worker dies, each delivery that it had is reported as a crash, which is temporary.
 
 Source: qmail-lspawn(8), prot.c; credentials(7).
 """
@@ -25,7 +25,11 @@ from pluq.errors import ProtocolError
 from pluq.local.packets import PACKET_BYTES, PACKET_FILES, Answer, decode_answers
 
 IDLE_SECONDS = 20.0
-MOST_WORKERS = 64
+WORKER_BYTES = 3 << 20
+"""Memory of its own that a worker uses; the rest is shared."""
+MEMORY_SHARE = 20
+"""Workers together use at most this part (a twentieth) of the memory: with 2 GiB that is 34 of them."""
+FEWEST_WORKERS, MOST_WORKERS = 8, 256
 MOST_JOBS = 20_000
 CRASH = -signal.SIGKILL
 
@@ -64,14 +68,14 @@ class Pool:
         identity: Callable[[Hashable], Identity],
         watch: Callable[[Worker, bool | None], None],
         answered: Callable[[Answer], None],
-        most_workers: int = MOST_WORKERS,
+        most_workers: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.serve = serve
         self.identity = identity
         self.watch = watch
         self.answered = answered
-        self.most_workers = most_workers
+        self.most_workers = affordable_workers() if most_workers is None else most_workers
         self.clock = clock
         self._workers: OrderedDict[Hashable, Worker] = OrderedDict()
         self._retired: list[Worker] = []
@@ -231,6 +235,12 @@ class Pool:
             worker.jobs.clear()
             self._close(worker)
         self._workers.clear()
+
+
+def affordable_workers() -> int:
+    """Return how many workers may stay warm on this machine."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(FEWEST_WORKERS, min(MOST_WORKERS, memory // MEMORY_SHARE // WORKER_BYTES))
 
 
 def fitting(queue: Sequence[tuple[bytes, int]] | deque[tuple[bytes, int]]) -> int:

@@ -1,11 +1,8 @@
 """A worker: the process that delivers for one user, or looks users up.
 
 It is forked from qmail-lspawn, becomes its user for good, closes every descriptor but its socket, and only then looks at a job. It
-takes all jobs that wait as one batch. Those that put a message into a Maildir and do nothing else share their waiting for the disk:
-
-    write all to tmp/ | sync all | link all into new/ | sync each new/ once | answer
-
-Everything else (programs, forwards, mboxes with their locks) runs in a thread of its own, one a delivery, so that no program holds up
+takes all jobs that wait as one batch. Those that put a message into a Maildir and do nothing else share their waiting for the disk
+(group.py). Everything else (programs, forwards, mboxes with their locks) runs in a thread of its own, one a delivery, so that no program holds up
 a mailbox. When the socket ends, the worker finishes; programs that go on are ended after a grace.
 
 A crash at any point leaves at most files in tmp/ and messages in new/ that were not reported and come again: no mail is lost. Other
@@ -17,6 +14,7 @@ Source: qmail-local(8), qmail-lspawn(8); DESIGN "Durability"; performance of gro
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -27,7 +25,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pluq.errors import PermanentFailure, TemporaryFailure
-from pluq.local.deliver import Prepared, Surroundings, follow, head_lines, only_maildir, prepare
+from pluq.local.deliver import Prepared, Surroundings, follow, only_maildir, prepare
+from pluq.local.group import Disks, Group
 from pluq.local.order import Order
 from pluq.local.output import Captured, Output, Programs
 from pluq.local.packets import (
@@ -51,8 +50,6 @@ from pluq.local.report import (
     SYSTEM,
     TEMPORARY,
 )
-from pluq.store import maildir
-from pluq.store.maildir import Staged
 from pluq.store.oserror import is_temporary
 
 GRACE_SECONDS = 0.5
@@ -62,6 +59,24 @@ DELIVERED_TO_MAILDIR = b"did 1+0+0\n"
 
 Job = tuple[int, Order, int]
 """Job number, order, the open message."""
+
+
+PRELOADED = (
+    "concurrent.futures.thread",
+    "ctypes",
+    "linecache",
+    "pluq.queue.submit",
+    "pluq.queue.unix",
+    "pwd",
+    "tempfile",
+)
+"""What deliveries import when they first need it. A worker may have lost the right to read it, and all share the memory."""
+
+
+def preload() -> None:
+    """Import, in qmail-lspawn, what its workers will need."""
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
 def receive(sock: socket.socket, buffer: bytearray, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -101,6 +116,7 @@ class Deliverer:
         self.around = around
         self.program = program
         self.programs = Programs()
+        self.disks = Disks()
         self._threads: set[threading.Thread] = set()
         self._stopped = threading.Event()
 
@@ -120,10 +136,16 @@ class Deliverer:
             for job in jobs:
                 self._in_thread(self._run_program, job)
             return
-        group = Group()
+        answers: list[Answer] = []
+        group = Group(
+            self.disks,
+            lambda number: answers.append(Answer(number, DONE, DELIVERED_TO_MAILDIR)),
+            lambda number, failure: answers.append(failed(number, failure)),
+        )
         for job in jobs:
             self._begin(job, group)
-        self._answer(group.commit())
+        group.commit()
+        self._answer(answers)
 
     def _begin(self, job: Job, group: Group) -> None:
         """Put a delivery into the group if it can be, begin it in a thread otherwise."""
@@ -139,7 +161,7 @@ class Deliverer:
             finally:
                 os.close(ready.folder)
         except (TemporaryFailure, PermanentFailure) as failure:
-            group.answers.append(failed(number, failure))
+            group.failed(number, failure)
         os.close(message)
 
     def _in_thread(self, work: Callable[..., Answer], job: Job, *more: object) -> None:
@@ -208,55 +230,6 @@ class Deliverer:
             deadline = time.monotonic() + GRACE_SECONDS
             for thread in list(self._threads):
                 thread.join(max(0.0, deadline - time.monotonic()))
-
-
-class Group:
-    """Deliveries into Maildirs that wait for the disk together."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self._folders: dict[tuple[bytes, bytes], int] = {}
-        self._staged: list[tuple[int, Staged]] = []
-
-    def add(self, number: int, path: bytes, ready: Prepared) -> None:
-        """Write a message to tmp/. Raises TemporaryFailure."""
-        key = (ready.order.home, path)
-        folder = self._folders.get(key)
-        if folder is None:
-            folder = self._folders[key] = maildir.open_maildir(path, ready.folder)
-        self._staged.append((number, maildir.stage(folder, head_lines(ready.order), ready.message)))
-
-    def commit(self) -> list[Answer]:
-        """Deliver everything that was added; return the answers of all."""
-        synced = self._each(self._staged, maildir.sync_file)
-        published = self._each(synced, maildir.publish)
-        broken = self._sync_folders({staged.folder for _, staged in published})
-        for number, staged in published:
-            failure = broken.get(staged.folder)
-            self.answers.append(failed(number, failure) if failure else Answer(number, DONE, DELIVERED_TO_MAILDIR))
-        for folder in self._folders.values():
-            os.close(folder)
-        return self.answers
-
-    def _each(self, deliveries: list[tuple[int, Staged]], step: Callable[[Staged], None]) -> list[tuple[int, Staged]]:
-        """Take one step with each; return those for which it was possible, answer for the others."""
-        good = []
-        for number, staged in deliveries:
-            try:
-                step(staged)
-                good.append((number, staged))
-            except TemporaryFailure as failure:
-                self.answers.append(failed(number, failure))
-        return good
-
-    def _sync_folders(self, folders: Iterable[int]) -> dict[int, TemporaryFailure]:
-        broken = {}
-        for folder in folders:
-            try:
-                maildir.sync_new(folder)
-            except TemporaryFailure as failure:
-                broken[folder] = failure
-        return broken
 
 
 class Lookup:
