@@ -50,6 +50,10 @@ class Spool:
         else:
             self._file.write(chunk)
 
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def message(self) -> Message:
         """Return what was written, as hooks see it."""
         if self._file is not None:
@@ -95,9 +99,15 @@ class Incoming:
 
     def give_up(self) -> None:
         """Forget the message; nothing of it reaches the queue. May be said twice."""
+        self.close()
         if self.submission is not None and not self._is_given_up:
             self._is_given_up = True
             self.submission.abort()
+
+    def close(self) -> None:
+        """Let go of what was kept for hooks."""
+        if isinstance(self._sink, Spool):
+            self._sink.close()
 
     def message(self) -> Message:
         """Return the message for hooks. Only where there is no submission."""

@@ -252,7 +252,10 @@ async def finish(smtp: SmtpSession, incoming: Incoming) -> None:
     elif incoming.submission is None:
         from pluq.smtpd import ask
 
-        outcome = await ask.message(smtp, incoming)
+        try:
+            outcome = await ask.message(smtp, incoming)
+        finally:
+            incoming.close()
     else:
         outcome = await commit(smtp, incoming.submission, transaction)
     smtp.incoming = None

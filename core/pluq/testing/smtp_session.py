@@ -145,6 +145,11 @@ class TalkDriver:
         finally:
             self.waiter = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while a plugin's verb waits for the client."""
+        return self.waiter is not None and not self.waiter.done()
+
     def wake(self, there_is_more: bool) -> None:
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(there_is_more)
@@ -223,7 +228,7 @@ class Talk:
 
     async def settled(self) -> None:
         """Wait until the session waits for its client, or has ended with all that follows."""
-        while self.driver.step is not None and self.driver.waiter is None:
+        while self.driver.step is not None and not self.driver.is_waiting:
             await asyncio.wait([self.driver.step], timeout=0.01)
         if self.is_closed and self.driver.background_tasks:
             await asyncio.wait(self.driver.background_tasks)
