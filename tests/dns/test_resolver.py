@@ -80,6 +80,12 @@ async def test_aliases_are_followed_within_the_answer(server: FakeDns) -> None:
         assert (dangling.status, dangling.canonical) == (Status.NO_NAME, b"nowhere.example.org")
 
 
+async def test_a_loop_of_aliases_leads_to_no_data(server: FakeDns) -> None:
+    async with resolving(server) as resolver:
+        loop = await resolver.lookup("loop.example.org", "A")
+        assert (loop.status, loop.canonical) == (Status.NO_DATA, b"pool.example.org")
+
+
 async def test_answers_too_big_for_udp_come_over_tcp(server: FakeDns) -> None:
     async with resolving(server) as resolver:
         assert await resolver.txt("big.example.org") == (b"x" * 3000,)

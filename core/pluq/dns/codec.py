@@ -180,13 +180,15 @@ def _follow(message: Any, name: bytes, rdtype: str) -> tuple[bytes, int, Any]:
     sets = {(rrset.name, int(rrset.rdtype)): rrset for rrset in message.answer}
     here = dns.name.Name([*(name.split(b".") if name else []), b""])
     ttl = MAX_TTL
+    passed: set[dns.name.Name] = set()
     for _ in range(MAX_ALIASES):
         found = sets.get((here, wanted))
         if found is not None:
             return _name_bytes(here), min(ttl, found.ttl), found
-        alias = sets.pop((here, TYPES["CNAME"]), None)  # popped: a loop ends where it began
-        if alias is None:
+        alias = sets.get((here, TYPES["CNAME"]))
+        if alias is None or alias[0].target in passed:
             break
+        passed.add(here)
         ttl = min(ttl, alias.ttl)
         here = alias[0].target
     return _name_bytes(here), ttl, None
