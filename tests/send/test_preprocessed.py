@@ -98,7 +98,7 @@ def test_a_dead_next_hop_for_a_week(rig):
     while not rig.queue_is_empty():
         rig.sleep_until_due()
 
-    assert tries == dict.fromkeys(recipients, [(20.0 * step) ** 2 for step in range(40)])
+    assert tries == {recipient: [(20.0 * step) ** 2 for step in range(40)] for recipient in recipients}
     assert len(rig.injector.bounces) == 1
     sender, recipient, text = rig.injector.bounces[0]
     assert (sender, recipient) == (b"", b"sender@there.example")

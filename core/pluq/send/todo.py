@@ -77,9 +77,10 @@ class RecipientFile:
         self._buffer.clear()
         self._buffered = 0
 
-    def finish(self, batch: SyncBatch) -> None:
-        """Write the rest, and leave the file to the batch."""
+    def finish(self, batch: SyncBatch, due: int) -> None:
+        """Write the rest, set the time of the next try, and leave the file to the batch."""
         self._flush()
+        os.utime(self._descriptor, (due, due))
         batch.add_file(self._descriptor)
         batch.add_folder(os.path.dirname(self._path))
         self._descriptor = -1
@@ -139,7 +140,7 @@ class Preprocessor:
             self._batch.add_folder(os.path.dirname(layout.info(number)))
             info = -1
             for file in files.values():
-                file.finish(self._batch)
+                file.finish(self._batch, self._common.now)
         finally:
             records.close()
             if info >= 0:
@@ -214,7 +215,7 @@ class Preprocessor:
                 offset = files[channel].add(address, bool(done[mark]))
                 written.offsets.setdefault(channel, []).append((mark, offset))
             for file in files.values():
-                file.finish(self._batch)
+                file.finish(self._batch, self._common.now)
         except StepError as error:
             self._common.warn(error.what, error.path)
             for file in files.values():
