@@ -19,7 +19,7 @@ from pluq.hookspecs.message import HeaderField, Message
 from pluq.hookspecs.results import AuthResult
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.@:-]")
-_UNSAFE_TEXT = re.compile(r"[^ -~]|[\"\\]")
+_UNSAFE_TEXT = re.compile(r"[^ -~]|[\"\\@;()]")
 _COMMENT = re.compile(rb"\([^()]*\)")
 MAX_VALUE = 320
 MAX_REASON = 200
