@@ -8,6 +8,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -149,34 +150,30 @@ class Stack:
     def missing(self, tokens, name="joe"):
         return f"delivery of {sorted(set(tokens) - set(self.subjects(name)))[:5]}"
 
-    def queued(self):
-        """Return the files of the messages in the queue."""
+    def queued(self, *more):
+        """Return the files of the messages in the queue, those in the folders `more` too."""
         queue = Path(self.home.queue)
-        names = ("mess/*/*", "todo/*", "intd/*", "info/*/*", "local/*/*", "remote/*/*", "bounce/*")
+        names = ("todo/*", "info/*/*", "local/*/*", "remote/*/*", "bounce/*", *more)
         return [str(path.relative_to(queue)) for name in names for path in queue.glob(name)]
 
-    def wait_empty(self):
+    def wait_empty(self, *more):
         """Wait until everything has been delivered; what was deferred is tried again now."""
 
         def is_empty():
-            if not self.queued():
+            if not self.queued(*more):
                 return True
             self.process.send_signal(signal.SIGALRM)
             return False
 
-        wait_until(is_empty, lambda: f"an empty queue ({self.queued()}; {self.told()})")
+        wait_until(is_empty, lambda: f"an empty queue ({self.queued(*more)}; {self.told()})")
 
 
 @pytest.fixture
-def open_folder(tmp_path_factory):
-    """A folder that every user may pass through, as a home must be."""
-    folder = tmp_path_factory.mktemp("stack")
-    for path in (folder, *folder.parents):
-        if path == Path("/tmp"):
-            break
-        if path.stat().st_uid == os.getuid():
-            path.chmod(path.stat().st_mode | 0o755)
-    yield folder
+def open_folder():
+    """A folder that every user may pass through, as a home must be; pytest's own are closed to others."""
+    folder = tempfile.mkdtemp(prefix="pluq-test.")
+    os.chmod(folder, 0o755)
+    yield Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

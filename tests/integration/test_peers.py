@@ -33,7 +33,7 @@ def test_pluq_relays_to_postfix(postfix, until):
     stack.control("smtproutes", f"{POSTFIX_DOMAIN}:127.0.0.1:{peer.port}")
     stack.start()
     stack.send("to postfix", to=f"{RECIPIENT}@{POSTFIX_DOMAIN}")
-    stack.wait_empty()
+    stack.wait_empty("mess/*/*", "intd/*")
     (name,) = until(lambda: os.listdir(peer.new), "a delivery by Postfix")
     with open(f"{peer.new}/{name}") as file:
         assert "Subject: to postfix\n" in file.read()
@@ -61,7 +61,7 @@ def test_pluq_relays_many_to_smtp_sink(new_stack, tool):
         stack.start()
         load = ["-s", "10", "-m", str(count), "-l", "4096", "-f", "a@example.net", "-t", "user@sink.example"]
         subprocess.run([source, *load, f"127.0.0.1:{stack.port}"], check=True, timeout=60)
-        stack.wait_empty()
+        stack.wait_empty("mess/*/*", "intd/*")
     finally:
         server.kill()
         server.wait()

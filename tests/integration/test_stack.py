@@ -22,7 +22,7 @@ def test_a_message_over_smtp_is_delivered(new_stack, single):
     text = path.read_text()
     assert text.startswith("Return-Path: <sender@example.net>\nDelivered-To: joe@example.org\nReceived: (qmail ")
     assert text.endswith("\nSubject: hello\n\nbody of hello\n")
-    stack.wait_empty()
+    stack.wait_empty("mess/*/*", "intd/*")
 
 
 def test_swaks_delivers(stack, tool):
@@ -47,7 +47,7 @@ def test_a_foreign_domain_is_refused(stack):
 def test_an_unknown_recipient_bounces_to_the_sender(stack):
     stack.send("lost", sender="joe@example.org", to="nobody-such@example.org")
     stack.wait_mail("failure notice")
-    stack.wait_empty()
+    stack.wait_empty("mess/*/*", "intd/*")
 
 
 def test_many_clients_at_once_lose_nothing(stack):
@@ -62,7 +62,7 @@ def test_many_clients_at_once_lose_nothing(stack):
         thread.join()
     stack.wait_mail(*(f"m{number}-{count}" for number in range(20) for count in range(10)))
     assert len(stack.subjects()) == 200
-    stack.wait_empty()
+    stack.wait_empty("mess/*/*", "intd/*")
 
 
 def test_a_changed_control_file_is_read_at_hup(stack):
