@@ -205,9 +205,13 @@ def send_link(home):
 
 @pytest.fixture
 def limit_files():
-    """Return a preparation that leaves a process only so many descriptors."""
+    """Return a preparation that leaves a process only so many descriptors more."""
 
-    def limited(count):
-        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+    def limited(more):
+        def limit():
+            count = max(map(int, os.listdir("/proc/self/fd"))) + more
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+        return limit
 
     return limited

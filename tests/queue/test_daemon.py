@@ -11,7 +11,9 @@ import pytest
 
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
+from pluq.queue.layout import QueueLayout
 from pluq.queue.lease_client import LeaseSubmitter
+from pluq.queue.reader import read_todo
 from pluq.queue.records import parse_todo
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import submit_sync
@@ -306,7 +308,7 @@ def test_a_full_disk_is_a_temporary_refusal_and_nothing_stays(home, look, daemon
 
 
 async def test_with_no_descriptors_left_it_refuses_and_recovers(home, daemon, submitter, limit_files, look):
-    daemon(limit_files(40))
+    daemon(limit_files(30))
     opened = []
     with pytest.raises(QueueRefusal) as refused:
         for _ in range(100):
@@ -448,3 +450,20 @@ def test_programs_that_know_no_event_loop_go_through_the_daemon(home, look, daem
     submit_sync(home, MESSAGE, b"a@b", [b"c@d", b"e@f"], environment={})
     [envelope] = look().envelopes.values()
     assert envelope.recipients == [b"c@d", b"e@f"]
+
+
+def test_a_big_todo_queue_is_used_as_it_is(home, daemon, send_link, eventually):
+    for folder in ("todo", "intd"):
+        for part in range(23):
+            os.mkdir(f"{home.queue}/{folder}/{part}")
+    layout = QueueLayout(home.queue)
+    assert layout.todo_split
+    daemon()
+    link = send_link()
+    submit(home)
+    number, _size, todo = notification(link)
+    assert os.path.exists(f"{home.queue}/todo/{number % 23}/{number}")
+    assert read_todo(layout, number) == parse_todo(todo)
+    link.send(b"m%d" % number)
+    eventually(lambda: not os.path.exists(layout.mess(number)), "the message to go")
+    assert not os.path.exists(layout.todo(number))

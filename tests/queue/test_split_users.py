@@ -140,3 +140,16 @@ async def test_files_are_used_again_without_root(home, split_daemon, send_link):
         link.send(b"m" + numbers[-1])
     submitter.close()
     assert len(set(numbers)) < 60
+
+
+def test_one_user_cannot_take_all_sessions(home, ids, split_daemon, monkeypatch, as_user, look):
+    monkeypatch.setattr("pluq.queue.daemon.MAX_USER_SESSIONS", 3)
+    split_daemon()
+
+    def take_four():
+        held = [connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=10) for _ in range(4)]
+        return 0 if held[3].recv(100).partition(b":")[2][:1] == b"Z" else 1
+
+    assert as_user(NOBODY, NOBODY, take_four) == 0
+    submit(home)
+    assert len(look().queued) == 1

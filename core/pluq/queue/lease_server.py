@@ -23,6 +23,8 @@ __all__ = ["MAX_LEASES", "Worker", "envelope_fault"]
 
 # Files that one worker may hold unwritten or being written: as many as the messages it may receive at the same time.
 MAX_LEASES = 1024
+# Files that it may ask for at once: more than the sessions that one process can have.
+MAX_WANTED = 65536
 # Packets that may wait for a worker that does not read.
 MAX_WAITING = 256
 
@@ -77,6 +79,8 @@ class Worker(Owner):
                 raise ProtocolError("a worker sent an unknown request", blame="local")
 
     def _grant(self, count: int) -> None:
+        if count > MAX_WANTED:
+            raise ProtocolError("a worker asks for too many files", blame="local")
         for granted in range(count):
             if len(self._leased) >= MAX_LEASES:
                 self._record(b"e", refusal.LATER, count - granted)
