@@ -149,9 +149,13 @@ class Connection(asyncio.Protocol):
             self.close()
             raise ProtocolError("the server sent more than its answer to STARTTLS")
         transport = self._require_transport()
-        upgraded = await self._loop.start_tls(
-            transport, self, context, server_hostname=server_name, ssl_handshake_timeout=max(self.patience, 1)
-        )
+        try:
+            upgraded = await self._loop.start_tls(
+                transport, self, context, server_hostname=server_name, ssl_handshake_timeout=max(self.patience, 1)
+            )
+        except BaseException:
+            self.abort()  # neither side knows any more who speaks what
+            raise
         if upgraded is None:
             raise PeerLost
         self._transport = upgraded
