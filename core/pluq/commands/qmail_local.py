@@ -20,7 +20,7 @@ DONE, PERMANENT, TEMPORARY = 0, 100, 111
 
 def main() -> int:
     from pluq.commands.options import Options
-    from pluq.errors import PermanentFailure, TemporaryFailure
+    from pluq.errors import ConfigError, PermanentFailure, TemporaryFailure
     from pluq.local.order import Order
 
     doing = True
@@ -36,7 +36,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         report = run(order) if doing else show(order)
-    except TemporaryFailure as failure:
+    except (TemporaryFailure, ConfigError) as failure:
         return say(failure, TEMPORARY)
     except PermanentFailure as failure:
         return say(failure, PERMANENT)
@@ -60,6 +60,7 @@ def run(order: Order) -> bytes:
     from pluq.config.home import Home
     from pluq.errors import TemporaryFailure
     from pluq.local.deliver import Surroundings, follow, prepare
+    from pluq.local.plugins import load_plan
     from pluq.store.oserror import error_text
 
     ready = prepare(order, 0)
@@ -69,7 +70,8 @@ def run(order: Order) -> bytes:
         raise TemporaryFailure(
             f"Unable to switch to {os.fsdecode(order.home)}: {error_text(error.errno)}. (#4.3.0)"
         ) from error
-    return follow(ready, Surroundings(Home.from_environment(), os.environ))
+    home = Home.from_environment()
+    return follow(ready, Surroundings(home, os.environ, plan=load_plan(home)))
 
 
 def show(order: Order) -> bytes:

@@ -21,7 +21,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pluq.config.home import Home, Ids
@@ -30,6 +30,7 @@ from pluq.local.deliver import Surroundings
 from pluq.local.lookup import Accounts, only_account
 from pluq.local.order import Order
 from pluq.local.packets import PACKET_BYTES, Answer, encode_delivery, encode_lookup
+from pluq.local.plugins import load_plan
 from pluq.local.pool import Identity, Pool, Worker
 from pluq.local.report import BUG, CDB, DONE, ROOT, SYSTEM, report
 from pluq.local.worker import Deliverer, Lookup, preload
@@ -91,7 +92,7 @@ class Lspawn:
     """The loop. Links are added with `add_link` or accepted from a listening socket."""
 
     def __init__(self, settings: Settings, selector: selectors.BaseSelector, width: int, limit: int) -> None:
-        preload()
+        preload(settings.home)
         self.settings = settings
         self.selector = selector
         self.width = width
@@ -297,7 +298,7 @@ class Lspawn:
             return
         if self.settings.local_program is not None:
             os.chdir(home.path)
-        Deliverer(sock, around, self.settings.local_program).serve()
+        Deliverer(sock, replace(around, plan=load_plan(home)), self.settings.local_program).serve()
 
     def _identity(self, key: Hashable) -> Identity:
         ids = self.settings.ids

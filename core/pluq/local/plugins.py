@@ -1,25 +1,61 @@
-"""Asking plugins about a delivery instruction. Imported only where one is enabled.
+"""Plugins of local delivery: loading those that the site enables, and asking them about an instruction.
 
-Deliveries run in threads and processes without an event loop; a chain gets one of its own for the time of its question.
+They are loaded and asked in the process that delivers, as its user: nothing of a plugin runs as root. Deliveries run in threads and
+processes without an event loop; a chain gets one of its own for the time of its question.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
-from pluq.hookspecs import Defer, Delivery, Message, Reject
 from pluq.local.instructions import Instruction, Kind
 from pluq.local.order import Order
+from pluq.plan import EMPTY, Plan
 
+# What asking a plugin takes, without the plugin: for those who fork the processes that ask.
+PRELOADED = ("asyncio", "pluq.config.site", "pluq.hookspecs", "pluq.plan.compile")
 PREFIXES = {Kind.PROGRAM: b"|", Kind.FORWARD: b"&", Kind.MBOX: b"", Kind.MAILDIR: b""}
+
+
+def are_possible(home: Home) -> bool:
+    """Say whether the site has a file that could enable plugins."""
+    return os.path.exists(home.control("pluq.toml"))
+
+
+def load_plan(home: Home) -> Plan:
+    """Return the plan of `[local]`, started; EMPTY without reading more where there is no pluq.toml. Raises ConfigError."""
+    if not are_possible(home):
+        return EMPTY
+    from pluq.config.site import read_site
+
+    site = read_site(home)
+    if not site.role("local").plugins:
+        return EMPTY
+    from pluq.plan.compile import compile_plan
+
+    plan = compile_plan(home, site, "local", role="local", log=remark)
+    if plan.start is not None:
+        import asyncio
+
+        asyncio.run(plan.start())  # type: ignore[arg-type]  # a chain is a coroutine function
+    return plan
+
+
+def remark(text: str) -> None:
+    """Write one line where the role's faults go."""
+    os.write(2, f"local: {text}\n".encode("utf-8", "replace"))
 
 
 def ask(chain: Any, order: Order, instruction: Instruction, message: int, environment: Mapping[str, str]) -> bool:
     """Return whether a plugin has carried the instruction out. Raises TemporaryFailure, PermanentFailure."""
+    import asyncio
+
+    from pluq.hookspecs import Defer, Delivery, Message, Reject
+
     with open(os.dup(message), "rb") as file:
         delivery = Delivery(
             "local",

@@ -24,7 +24,9 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
+from pluq.local import plugins
 from pluq.local.deliver import Prepared, Surroundings, follow, only_maildir, prepare
 from pluq.local.group import Disks, Group
 from pluq.local.order import Order
@@ -73,9 +75,9 @@ PRELOADED = (
 """What deliveries import when they first need it. A worker may have lost the right to read it, and all share the memory."""
 
 
-def preload() -> None:
-    """Import, in qmail-lspawn, what its workers will need."""
-    for name in PRELOADED:
+def preload(home: Home) -> None:
+    """Import, in qmail-lspawn, what its workers will need; nothing of a plugin, which is the user's to run."""
+    for name in PRELOADED + (plugins.PRELOADED if plugins.are_possible(home) else ()):
         importlib.import_module(name)
 
 

@@ -1,0 +1,79 @@
+"""Plugins that carry out delivery instructions."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PLUGIN = '''
+from pluq import Accept, Defer, Plugin, Reject, hook
+
+class Keep(Plugin):
+    """Takes Maildir deliveries over."""
+    name = "keep"
+
+    @hook
+    def local_deliver(self, delivery, instruction, environment):
+        if instruction.endswith(b"/"):
+            if b"full" in delivery.recipients[0]:
+                return Reject(552, "5.2.2", "mailbox is full")
+            if b"busy" in delivery.recipients[0]:
+                return Defer(452, "4.2.2", "come back later")
+            with open(environment["HOME"] + "/kept", "ab") as file:
+                file.write(instruction + b" " + delivery.sender + b"\\\\n" + delivery.message.as_bytes())
+            return Accept()
+'''.replace("\\\\n", "\\n")
+
+
+@pytest.fixture
+def joe(stack):
+    for name in ("control/singleuser", "control/pluq.toml"):
+        open(f"{stack.home.path}/{name}", "wb").close()
+    os.mkdir(stack.home.plugins)
+    with open(f"{stack.home.plugins}/keep.py", "w") as file:
+        file.write(PLUGIN)
+    with open(stack.home.control("pluq.toml"), "w") as file:
+        file.write('[local]\nplugins = ["keep"]\n')
+    return stack.user("joe")
+
+
+def test_a_plugin_takes_the_place_of_the_core(stack, joe):
+    stack.start()
+    assert stack.deliver(b"joe@h", data=b"Subject: x\n\ny\n") == b"Kdid 1+0+0\n"
+    assert (joe / "kept").read_bytes() == b"./Maildir/ s@src.example\nSubject: x\n\ny\n"
+    assert os.listdir(joe / "Maildir/new") == []
+
+
+@pytest.mark.parametrize(
+    ("local", "report"), [(b"full", b"Dmailbox is full (#5.2.2)\n"), (b"busy", b"Zcome back later (#4.2.2)\n")]
+)
+def test_a_verdict_is_the_report(stack, joe, local, report):
+    (joe / f".qmail-{local.decode()}").write_bytes(b"./Maildir/\n")
+    stack.start()
+    assert stack.deliver(b"joe-%b@h" % local) == report
+
+
+def test_what_it_has_no_opinion_of_the_core_delivers(stack, joe):
+    (joe / ".qmail").write_bytes(b"./Mailbox\n|echo ran\n")
+    stack.start()
+    assert stack.deliver(b"joe@h") == b"Kran\ndid 1+0+1\n"
+    assert (joe / "Mailbox").exists()
+
+
+def test_qmail_local_asks_it_too(stack, joe):
+    with open(joe / "message", "wb") as file:
+        file.write(b"Subject: x\n\n")
+    argv = ["joe", str(joe), "joe", "", "", "h", "s@x", "./Maildir/"]
+    code = "import sys; from pluq.commands.qmail_local import main; sys.exit(main())"
+    with open(joe / "message", "rb") as message:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *argv],
+            stdin=message,
+            env={**os.environ, "PLUQ_HOME": stack.home.path},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+    assert done.stdout == b"did 1+0+0\n"
+    assert (joe / "kept").exists()
