@@ -121,7 +121,7 @@ class Stack:
         for pid in children:
             try:
                 found[Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("pluq-")] = int(pid)
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue
         return found
 
