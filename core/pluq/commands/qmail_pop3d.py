@@ -1,4 +1,7 @@
-"""qmail-pop3d Maildir: serve a mailbox to a POP3 client on descriptors 0 and 1, after qmail-popup and checkpassword."""
+"""qmail-pop3d Maildir
+
+Serve the Maildir to a POP3 client on descriptors 0 and 1, after qmail-popup and checkpassword. Not as root.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ CAPABILITIES = (b"TOP", b"UIDL", b"USER", b"PIPELINING", b"EXPIRE NEVER")
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     if os.getuid() == 0:
         sys.stderr.write("qmail-pop3d invoked as uid 0, terminating\n")
         return 1

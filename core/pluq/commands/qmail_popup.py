@@ -1,4 +1,8 @@
-"""qmail-popup hostname checkpassword [program ...]: greet a POP3 client on descriptors 0 and 1, take its login, and run the rest."""
+"""qmail-popup hostname checkpassword program [argument ...]
+
+Greet a POP3 client on descriptors 0 and 1 and take its login (USER and PASS, or APOP). Then run the rest of the command line with
+name, password and timestamp on descriptor 3; checkpassword becomes the program, qmail-pop3d, if the password is right.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ CAPABILITIES = (b"USER", b"TOP", b"UIDL")
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     from pluq.pop3.authorization import Authorization
     from pluq.pop3.descriptors import Descriptors, Gone
     from pluq.pop3.dialogue import converse, error

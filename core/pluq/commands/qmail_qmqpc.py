@@ -1,4 +1,6 @@
-"""qmail-qmqpc: qmail-queue for a host without a queue; gives the message to one of the servers in control/qmqpservers.
+"""qmail-qmqpc
+
+qmail-queue for a host without a queue: gives the message to one of the servers in control/qmqpservers.
 
 The message comes on descriptor 0, the envelope on descriptor 1; the exit code is qmail-queue's. PORT_QMQP names another port
 than 628.
@@ -16,6 +18,10 @@ NO_HOME = 61
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     from pluq.errors import ConfigError
     from pluq.qmtpd.qmqpc import PORT, read_envelope, read_message, submit
     from pluq.queue.refusal import QueueRefusal

@@ -1,4 +1,8 @@
-"""qmail-qmqpd: take one message by QMQP on descriptors 0 and 1, under tcpserver, which must let only our own hosts connect."""
+"""qmail-qmqpd
+
+Take one message by QMQP on descriptors 0 and 1, under tcpserver, whose rules must let only our own hosts connect: they may send
+anything to anybody.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ from pluq.config import Home
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     from pluq.qmtpd import blocking, qmqp
     from pluq.qmtpd.intake import Client
 

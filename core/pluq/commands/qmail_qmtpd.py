@@ -1,4 +1,8 @@
-"""qmail-qmtpd: take mail by QMTP on descriptors 0 and 1, under tcpserver; control/rcpthosts says for whom."""
+"""qmail-qmtpd
+
+Take mail by QMTP on descriptors 0 and 1, under tcpserver. control/rcpthosts and RELAYCLIENT say for whom, control/databytes and
+DATABYTES how much.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     from pluq.qmtpd import blocking
     from pluq.qmtpd.intake import Client
     from pluq.qmtpd.qmtp import QmtpSession

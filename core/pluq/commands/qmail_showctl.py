@@ -1,7 +1,6 @@
-"""qmail-showctl: say what the control files mean.
+"""qmail-showctl
 
-Each row of FILES is one control file in qmail's order and words; what a file is called that stands in none of them is looked up in
-the inventory of control files, which also knows those of plugins and of patches.
+Say what each control file means, and which plugin reads those that qmail does not know.
 """
 
 from __future__ import annotations
@@ -136,6 +135,7 @@ def modified(path: str) -> int | None:
         return None
 
 
+# In qmail's order and words. What stands in none of these rows is looked up in the inventory of control files.
 FILES: tuple[Number | Line | List | Other, ...] = (
     List("badmailfrom", b"Any MAIL FROM is allowed.", b"", b" not accepted in MAIL FROM."),
     Line("bouncefrom", b"Bounce user name is ", b"MAILER-DAEMON"),
@@ -282,6 +282,10 @@ def group_ids(home: Home) -> list[int]:
 
 
 def main() -> int:
+    from pluq.commands.terminal import help_asked
+
+    if help_asked(__doc__):
+        return 0
     home = Home.from_environment()
     out = sys.stdout.buffer
     out.write(head(home))

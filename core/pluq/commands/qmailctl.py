@@ -1,4 +1,6 @@
-"""qmailctl VERB: one command for the mail services, whoever supervises them (daemontools, runit or systemd).
+"""qmailctl VERB
+
+One command for the mail services, whoever supervises them (daemontools, runit or systemd).
 
 PLUQ_SERVICES names the scan directory where it is not /service, /etc/service or /var/service.
 """
