@@ -46,6 +46,7 @@ class FakeRemover:
     def __init__(self, layout):
         self.layout = layout
         self.held = None
+        self.questions = []
 
     def remove_todo(self, number, answered):
         if self.held is not None:
@@ -53,6 +54,12 @@ class FakeRemover:
             return
         cleaner.remove_todo(self.layout, number)
         answered(number, True)
+
+    def ask(self, answered):
+        if self.held is None:
+            answered()
+        else:
+            self.questions.append(answered)
 
     def remove_message(self, number):
         assert not os.path.exists(self.layout.info(number)), "the envelope goes before its message"

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from pluq.queue import cleaner
 from pluq.send import fresh
 
 JOE = b"joe@here.example"
@@ -224,36 +225,90 @@ def test_todo_is_looked_through_every_25_minutes(rig):
     assert rig.local.recipients == [JOE]
 
 
-def test_a_look_into_todo_does_not_deliver_twice(rig):
-    rig.remover.remove_message = lambda number: None  # the daemon takes its time
+@pytest.fixture
+def slow_rig(rig):
+    """The daemon takes its time to do what it is asked for."""
+    rig.remover.held = []
+    rig.told = []
+    rig.remover.remove_message = rig.told.append
+    return rig
+
+
+def carry_out(rig):
+    for number in rig.told:
+        cleaner.remove_todo(rig.layout, number)
+        cleaner.remove_message(rig.layout, number)
+    rig.told.clear()
+    questions, rig.remover.questions = rig.remover.questions, []
+    for answered in questions:
+        answered()
+
+
+def test_a_look_into_todo_does_not_deliver_what_is_about_to_go(slow_rig):
+    rig = slow_rig
     number = rig.send(JOE)
     rig.turns()
-    rig.notice(number)
     rig.scheduler.scan.want()
+    rig.turns()
+    rig.sleep(1000)
+    assert rig.local.recipients == [JOE]
+    assert rig.told == [number]
+
+    carry_out(rig)
+    rig.turns()
+    assert rig.local.recipients == [JOE]
+    assert rig.queue_is_empty()
+
+
+def test_a_number_is_used_again_at_once(slow_rig):
+    rig = slow_rig
+    number = rig.send(JOE)
+    rig.turns()
+    rig.told.clear()
+    rig.notice(number)
+    rig.turns()
+
+    assert rig.local.recipients == [JOE, JOE]
+    assert rig.told == [number]
+
+
+def test_a_late_notice_of_what_was_found_in_todo_delivers_nothing_twice(slow_rig):
+    rig = slow_rig
+    number = rig.queue(JOE)
+    rig.scheduler.scan.want()
+    rig.turns()
+    rig.notice(number)
+    rig.turns()
+    assert rig.local.recipients == [JOE]
+    carry_out(rig)
     rig.turns()
     assert rig.local.recipients == [JOE]
 
-    # A new message got the same number: it says something else.
-    with open(rig.layout.todo(number), "rb") as file:
-        todo = file.read()
-    rig.scheduler.noticed(b"n%d %d\0%b" % (number, 20, todo.replace(b"p77", b"p78")))
+
+def test_a_message_that_was_taken_for_an_old_one_is_found_after_the_answer(slow_rig):
+    rig = slow_rig
+    number = rig.queue(JOE)
+    rig.scheduler.scan.want()
     rig.turns()
+    rig.notice(number)  # a new one with the same number, for all that we know
+    rig.turns()
+    rig.told.clear()  # so its files stay
+    carry_out(rig)
+    rig.turns()
+
     assert rig.local.recipients == [JOE, JOE]
 
 
-def test_a_new_daemon_is_told_again_of_what_the_old_one_was_told(rig):
-    told = []
-    rig.remover.remove_message = told.append
-    number = rig.send(JOE)
+def test_what_a_dead_daemon_did_not_do_is_delivered_again_unless_the_new_one_will_do_it(slow_rig):
+    rig = slow_rig
+    lost, kept = rig.send(JOE), rig.send(ANN)
     rig.turns()
-    rig.scheduler.fresh.reconnected(set())
-    rig.scheduler.scan.want()
-    rig.turns()
+    rig.scheduler.fresh.reconnected({kept})
     rig.scheduler.scan.want()
     rig.turns()
 
-    assert told == [number, number]
-    assert rig.local.recipients == [JOE]
+    assert rig.local.recipients == [JOE, ANN, JOE]
+    assert rig.told == [lost, kept, lost]
 
 
 def test_an_unknown_record_leaves_the_message_alone(rig):

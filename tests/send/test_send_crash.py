@@ -108,7 +108,8 @@ def test_a_crash_at_any_point_loses_nothing(make_rig, tmp_path, fast, recipients
         journal = Journal(str(tmp_path / f"journal{countdown}"))
         number = rig.queue(*recipients)
 
-        ended = in_child(lambda journal=journal, kill=Kill(countdown): live(rig, journal, kill))
+        kill = Kill(countdown)
+        ended = in_child(lambda journal=journal, kill=kill: live(rig, journal, kill))
         assert ended in (0, -signal.SIGKILL)
         rig.clock.now += 5000  # later than the first life can have got
         assert in_child(lambda journal=journal: live(rig, journal)) == 0

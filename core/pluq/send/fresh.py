@@ -8,8 +8,9 @@
 At every moment todo/N is on disk or S5 is, so a crash means at most second deliveries: of the recipients done since the message
 was taken up, which is why a message for many recipients is preprocessed first and check-pointed one by one.
 
-The todo file of a finished message stays for a moment until the daemon has taken it away. What it said is remembered, so that a
-look into todo/ in that moment does not deliver it again; a new message with the same number says something else.
+The todo file of a finished message stays for a moment until the daemon has taken it away. Until it answers a question that was
+asked later, such a message is remembered, or a look into todo/ in that moment would deliver it again, and write files for a number
+that may belong to another message by then. Whoever is in doubt looks into todo/ once more, after the answer.
 
 Source: INTERNALS sections 2 and 5.
 """
@@ -17,7 +18,7 @@ Source: INTERNALS sections 2 and 5.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
 
 from pluq import log
 from pluq.queue.records import Todo
@@ -32,27 +33,29 @@ RECIPIENTS_MAX = 16
 """A crash repeats at most so many deliveries of one message."""
 WAITING_MAX = 10_000
 """Recipients that wait on one channel in memory, about 10 MB; beyond, messages are preprocessed to disk."""
-ENDED_SECONDS = 60
-"""How long the daemon may take to remove a todo file. Should it take longer, the message is delivered twice."""
-
-
-class Ended(NamedTuple):
-    """A message that was finished a moment ago. `connection`: which one of those to the daemon heard of it."""
-
-    fingerprint: int
-    when: int
-    connection: int
+ASK_SECONDS = 1
+"""How often the daemon is asked whether it has removed what was finished, at most."""
 
 
 class Fresh:
     """One message on the fast path. `done` has a 1 for each recipient that is done, `failures` why others never will be."""
 
     __slots__ = (
-        "birth", "done", "failures", "fingerprint", "last_try", "left", "number", "owner", "recipients", "sender", "undone",
-    )  # fmt: skip
+        "birth",
+        "done",
+        "failures",
+        "found",
+        "last_try",
+        "left",
+        "number",
+        "owner",
+        "recipients",
+        "sender",
+        "undone",
+    )
 
     def __init__(
-        self, owner: FastPath, number: int, sender: bytes, recipients: list[tuple[int, bytes]], fingerprint: int
+        self, owner: FastPath, number: int, sender: bytes, recipients: list[tuple[int, bytes]], found: bool
     ) -> None:
         count = len(recipients)
         self.owner = owner
@@ -66,7 +69,8 @@ class Fresh:
         """Recipients that have not reported."""
         self.undone = count
         self.last_try = False
-        self.fingerprint = fingerprint
+        self.found = found
+        """It was found in todo/; the daemon may still tell of it."""
 
     def reported(self, delivery: Delivery, outcome: bytes, text: bytes) -> None:
         if outcome == b"K":
@@ -82,40 +86,49 @@ class Fresh:
 class FastPath:
     """All messages in S4 that the scheduler works on."""
 
-    def __init__(self, common: Common, jobs: Jobs, preprocessor: Preprocessor, remover: Remover) -> None:
+    def __init__(
+        self, common: Common, jobs: Jobs, preprocessor: Preprocessor, remover: Remover, look_again: Callable[[], None]
+    ) -> None:
         self.common = common
         self._jobs = jobs
         self._preprocessor = preprocessor
         self._remover = remover
+        self._look_again = look_again
         self._messages: dict[int, Fresh] = {}
         self._waiting: tuple[deque[tuple[Fresh, int]], ...] = tuple(deque() for _ in CHANNELS)
         self._to_write: list[Fresh] = []
         self._again = Waiting()
-        self._ended: dict[int, Ended] = {}
-        self._connection = 0
+        self._ended: dict[int, bool] = {}
+        """Messages whose todo file may still be there; true for those that were found in todo/."""
+        self._asked: dict[int, bool] | None = None
+        """The same before the question that the daemon has not answered yet."""
+        self._ask_at = 0
+        self._in_doubt = False
 
     # New messages
 
-    def knows(self, number: int, fingerprint: int) -> bool:
-        """Say whether a todo file is that of a message being worked on, or finished a moment ago."""
+    def is_known(self, number: int, found: bool) -> bool:
+        """Say whether a todo file is no new message. `found`: it was seen in todo/, else the daemon told of it just now."""
         if number in self._messages:
             return True
-        ended = self._ended.get(number)
-        if ended is None or ended.fingerprint != fingerprint:
-            return False
-        if ended.connection != self._connection:
-            # The daemon that was told has died. Only here it is sure that this is still the old file.
-            self._ended[number] = ended._replace(connection=self._connection)
-            self._remover.remove_message(number)
-        return True
+        for ended in (self._ended, self._asked or {}):
+            # Of one that it told of, the daemon tells again only when the number has a new message. Of one that was found in
+            # todo/ it may be telling late.
+            if found or ended.get(number, False):
+                if number in ended:
+                    self._in_doubt = True
+                    return True
+            else:
+                ended.pop(number, None)
+        return False
 
     def reconnected(self, still_to_tell: set[int]) -> None:
-        """A new connection to the daemon begins; of some messages it will hear without being told again."""
-        self._connection += 1
-        for number in still_to_tell & self._ended.keys():
-            self._ended[number] = self._ended[number]._replace(connection=self._connection)
+        """A new connection to the daemon begins. What the last one did not do is found in todo/ and delivered again."""
+        ended = {**(self._asked or {}), **self._ended}
+        self._ended = {number: found for number, found in ended.items() if number in still_to_tell}
+        self._asked = {} if self._asked is not None else None
 
-    def take(self, number: int, size: int, todo: Todo, fingerprint: int) -> bool:
+    def take(self, number: int, size: int, todo: Todo, found: bool) -> bool:
         """Take up a message of `size` bytes. False: it is not for the fast path, and must be preprocessed."""
         if len(todo.recipients) > RECIPIENTS_MAX:
             return False
@@ -128,7 +141,7 @@ class FastPath:
                 return False
         common.log(log.new_message(number))
         common.log(log.info(number, size, todo.sender, todo.pid, todo.uid))
-        message = Fresh(self, number, todo.sender, routed, fingerprint)
+        message = Fresh(self, number, todo.sender, routed, found)
         self._messages[number] = message
         for mark, (channel, _address) in enumerate(routed):
             waiting[channel].append((message, mark))
@@ -160,10 +173,8 @@ class FastPath:
         self._remover.remove_message(message.number)
 
     def _forget(self, message: Fresh) -> None:
-        number = message.number
-        del self._messages[number]
-        self._ended.pop(number, None)  # the newest must stand last
-        self._ended[number] = Ended(message.fingerprint, self.common.now, self._connection)
+        del self._messages[message.number]
+        self._ended[message.number] = message.found
 
     def leave(self) -> None:
         """Start nothing more. Messages that nobody tried stay in todo/; what is known of the others goes to disk."""
@@ -185,18 +196,28 @@ class FastPath:
         return not self._to_write
 
     def wake_at(self) -> int | None:
+        if self._ended and self._asked is None:
+            return self._ask_at
         return self._again.first()
 
     def settle(self) -> None:
-        """Write down the messages that were not all done, and forget those that ended long ago."""
+        """Write down the messages that were not all done, and ask after those that were."""
         while (number := self._again.pop_due(self.common.now)) is not None:
             self._to_write.append(self._messages[number])
         messages, self._to_write = self._to_write, []
         for message in messages:
             self._write(message)
-        long_ago = self.common.now - ENDED_SECONDS
-        while self._ended and self._ended[oldest := next(iter(self._ended))].when < long_ago:
-            del self._ended[oldest]
+        if self._ended and self._asked is None and self._ask_at <= self.common.now:
+            self._ask_at = self.common.now + ASK_SECONDS
+            self._asked, self._ended = self._ended, {}
+            self._remover.ask(self._answered)
+
+    def _answered(self) -> None:
+        """The todo files of all that was finished before the question are gone."""
+        self._asked = None
+        if self._in_doubt:
+            self._in_doubt = False
+            self._look_again()
 
     def _write(self, message: Fresh) -> None:
         def finished(written: Preprocessed | None) -> None:

@@ -4,7 +4,8 @@
     the daemon    packets on run/todo: `tN` answered `+N` or `!N` when it is durable, `mN` without an answer
 
 `todo`: intd/N and todo/N go, the message is preprocessed. `message`: it is finished, whatever is left of it goes; the daemon
-uses its file again. Asking twice does no harm to qmail-clean; the daemon is asked again only on a new connection.
+uses its file again. Requests are carried out in order, so the answer to a later one says that the todo files of all messages
+before it are gone: `t0`, which is no message's number, asks for nothing else.
 
 Source: qmail-clean(8), the foop and todo requests in qmail-send.c.
 """
@@ -20,6 +21,7 @@ from typing import Protocol
 Answered = Callable[[int, bool], None]
 """Called with the message's number, and whether its todo file is gone."""
 
+NO_MESSAGE = 0
 NOTICES_A_TURN = 256
 """Packets read in one turn: reports of deliveries must not wait behind a flood of new messages."""
 PACKET_BYTES = 66_000
@@ -38,6 +40,9 @@ class Remover(Protocol):
     def remove_message(self, number: int) -> None:
         """Have everything that is left of a finished message removed."""
 
+    def ask(self, answered: Callable[[], None]) -> None:
+        """Call `answered`, at once or in a later turn, when the requests before this one are carried out."""
+
 
 class CleanPipes:
     """qmail-clean, as qmail-start connects it. Each request waits for its answer. `lost` is called when it is gone."""
@@ -51,12 +56,15 @@ class CleanPipes:
         self._lost = lost
 
     def remove_todo(self, number: int, answered: Answered) -> None:
-        answered(number, self._ask(f"todo/{number}"))
+        answered(number, self._request(f"todo/{number}"))
 
     def remove_message(self, number: int) -> None:
-        self._ask(f"foop/{number}")
+        self._request(f"foop/{number}")
 
-    def _ask(self, name: str) -> bool:
+    def ask(self, answered: Callable[[], None]) -> None:
+        answered()
+
+    def _request(self, name: str) -> bool:
         try:
             os.write(self._writer, name.encode() + b"\0")
             answer = os.read(self._reader, 1)
@@ -87,8 +95,8 @@ class DaemonLink:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits to be sent or answered."""
-        return not (self._out or self._answers)
+        """Nothing waits to be sent, and no message to be answered for."""
+        return not self._out and not self._answers.keys() - {NO_MESSAGE}
 
     def connect(self, sock: socket) -> set[int]:
         """Go on with a new connection: what the last daemon did not answer is asked again.
@@ -116,6 +124,9 @@ class DaemonLink:
 
     def remove_message(self, number: int) -> None:
         self._out.append(b"m%d" % number)
+
+    def ask(self, answered: Callable[[], None]) -> None:
+        self.remove_todo(NO_MESSAGE, lambda _number, _done: answered())
 
     def write(self) -> bool:
         """Send what waits; True when nothing does. Raises OSError when the daemon is gone."""

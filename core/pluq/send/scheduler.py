@@ -84,7 +84,7 @@ class Scheduler:
         self.jobs = Jobs(common, bounces, self.ending)
         self.inventory = Inventory(common, self.jobs, self.ending)
         self.preprocessor = Preprocessor(common, self.jobs, self.ending, remover, batch)
-        self.fresh = FastPath(common, self.jobs, self.preprocessor, remover)
+        self.fresh = FastPath(common, self.jobs, self.preprocessor, remover, lambda: self.scan.want())
         self.scan = TodoScan(common, selector, self.found)
         self.stale = StaleFiles(common, remover)
         self._fresh_first = [True for _ in common.channels]
@@ -147,20 +147,10 @@ class Scheduler:
 
     def found(self, number: int) -> None:
         """Take up a message that lies in todo/."""
-        if not self._fast:
+        if self._fast:
+            self._read(number, found=True)
+        else:
             self.preprocessor.preprocess(number)
-            return
-        path = self.common.layout.todo(number)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                data = file.read(TODO_BYTES_MAX + 1) or b""
-            size = os.stat(self.common.layout.mess(number)).st_size
-        except FileNotFoundError:
-            return  # It was removed since the folder was read, or is on its way out.
-        except OSError:
-            self.common.warn("unable to open", path)
-            return
-        self.take(number, size, data)
 
     def noticed(self, packet: bytes) -> None:
         """Take a notice of the queue daemon."""
@@ -170,13 +160,27 @@ class Scheduler:
         head, _nul, data = packet.partition(b"\0")
         number, size = head[1:].split(b" ")
         if data:
-            self.take(int(number), int(size), data)
+            self._take(int(number), int(size), data, found=False)
         else:
-            self.found(int(number))
+            self._read(int(number), found=False)
 
-    def take(self, number: int, size: int, data: bytes) -> None:
+    def _read(self, number: int, found: bool) -> None:
+        """Take up a message whose todo file has to be read."""
+        path = self.common.layout.todo(number)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                data = file.read(TODO_BYTES_MAX + 1) or b""
+            size = os.stat(self.common.layout.mess(number)).st_size
+        except FileNotFoundError:
+            return  # It went away since somebody saw it.
+        except OSError:
+            self.common.warn("unable to open", path)
+            return
+        self._take(number, size, data, found)
+
+    def _take(self, number: int, size: int, data: bytes, found: bool) -> None:
         """Take up a message whose todo file says `data`, unless it is known already."""
-        if self.common.leaving or self.preprocessor.knows(number) or self.fresh.knows(number, hash(data)):
+        if self.common.leaving or self.preprocessor.knows(number) or self.fresh.is_known(number, found):
             return
         if len(data) <= TODO_BYTES_MAX:
             try:
@@ -185,7 +189,7 @@ class Scheduler:
                 self.common.log(log.new_message(number))
                 self.common.warn("unknown record type in", self.common.layout.todo(number))
                 return
-            if self.fresh.take(number, size, todo, hash(data)):
+            if self.fresh.take(number, size, todo, found):
                 return
         self.preprocessor.preprocess(number)
 
