@@ -16,7 +16,7 @@ import pytest
 from pluq.commands import qmailctl
 from pluq.supervisor import service
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 # Notes each signal that it gets, and that it started.
 RUN = """#!/bin/sh
 note() { echo "$1" >>../../notes/%(name)s; }
