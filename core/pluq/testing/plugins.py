@@ -1,4 +1,4 @@
-"""Plugin instances for tests, configured without a home: `make_plugin(Size, databytes=100)`."""
+"""Plugin instances and plans for tests, without a home: `plan_of(make_plugin(Size, databytes=100))`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 from pluq.config import Home
 from pluq.config.settings import Resolved, Value, declarations
+from pluq.config.site import Role, Site, Table
 from pluq.hookspecs import Context, Plugin
-from pluq.plan.compile import process_resolver, read_plainly
+from pluq.plan import Plan
+from pluq.plan.compile import assemble, process_resolver, read_plainly
 
 P = TypeVar("P", bound=Plugin[Any])
 
@@ -34,3 +36,9 @@ def make_plugin(
     instance.resolved = Resolved(plugin.settings_class, values, declared)
     instance.settings = instance.resolved.settings
     return instance
+
+
+def plan_of(*plugins: Plugin[Any], mode: str = "enforce", log: Callable[[str], None] = lambda line: None) -> Plan:
+    """Return the plan of these instances in this order, as a profile that lists them; `mode` is that of all of them."""
+    tables = {plugin.name: Table("test", plugin.name, {"mode": mode}) for plugin in plugins}
+    return assemble(plugins, Role("test", tuple(tables)), Site("test", plugins=tables), log)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pluq import Recipient, Session, Transaction, Verdict
 from pluq.config import Home
+from pluq.testing.conformance import Conformance
 from pluq.testing.plugins import make_plugin
 from pluq_badmail import BAD_HELO, BAD_RECIPIENT, BAD_SENDER, NO_NULL_SENDER, NO_RELAY, BadMail
 from pluq_badmail.patterns import PlainList, Rule, Rules
@@ -118,3 +119,7 @@ def test_check_names_the_file_and_the_line_that_is_no_pattern(home: Home) -> Non
     Path(home.control("badmailfrom")).write_text("good\n[\n")
     (fault,) = make_plugin(BadMail, home=home).check()
     assert fault.startswith(home.control("badmailfrom") + ": '['")
+
+
+class TestConformance(Conformance):
+    plugin = BadMail

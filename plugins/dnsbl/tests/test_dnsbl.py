@@ -14,6 +14,7 @@ from pluq import Defer, Disconnect, Recipient, Reject, Session, Transaction, Ver
 from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.hookspecs import Login
+from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
 from pluq_dnsbl import LOOKUP_FAILED, Dnsbl
@@ -125,3 +126,7 @@ def test_any_line_is_an_entry(line: str) -> None:
 def test_signs_and_texts() -> None:
     assert parse_entry("-z:text") == Entry("z", Action.REJECT, "text")
     assert parse_entry("z:") == Entry("z", Action.DELAY, "")
+
+
+class TestConformance(Conformance):
+    plugin = Dnsbl

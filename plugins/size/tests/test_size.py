@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pluq import Delivery, Message, Session, Transaction
+from pluq.testing.conformance import Conformance
 from pluq.testing.plugins import make_plugin
 from pluq_size import TOO_BIG, Size
 
@@ -63,3 +64,7 @@ def test_a_host_that_announces_size_is_told_the_size_on_the_wire() -> None:
 
     assert told(b"SIZE", b"PIPELINING") == [b"SIZE=11"]
     assert told(b"PIPELINING") == []
+
+
+class TestConformance(Conformance):
+    plugin = Size

@@ -10,6 +10,7 @@ import pytest
 from pluq import Recipient, Reject, Session, Transaction, Verdict
 from pluq.dns import Resolver
 from pluq.hookspecs import Login, reply_line
+from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
 from pluq_spf import DEFAULT_EXPLANATION, LOOKUP_FAILED, Spf
@@ -131,3 +132,7 @@ async def test_a_sender_with_odd_bytes_cannot_break_the_header(server: FakeDns) 
     _, _, transaction = await ask(server, b'"a\nX: y"@none.example', behavior=1)
     (field,) = transaction.received_fields
     assert field.count(b"\n") == 1
+
+
+class TestConformance(Conformance):
+    plugin = Spf

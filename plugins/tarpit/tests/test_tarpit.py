@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pluq import Recipient, Session, Transaction
+from pluq.testing.conformance import Conformance
 from pluq.testing.plugins import make_plugin
 from pluq_tarpit import EARLY_TALKER, LONGEST_DELAY, Tarpit
 
@@ -54,3 +55,7 @@ async def test_each_recipient_beyond_the_count_costs_a_delay_over_the_whole_conn
         for _ in range(2):
             await plugin.smtp_rcpt(session, transaction, Recipient(b"r@x"))
     assert slept == [7, 7]
+
+
+class TestConformance(Conformance):
+    plugin = Tarpit
