@@ -56,27 +56,28 @@ def is_here(ip: str) -> bool:
     return ip.startswith("127.") or ip == "::1"
 
 
+def own_limit(ip: str, environment: Mapping[str, str], per_address: int) -> int:
+    """Return how many connections a client may have, 0 for any number: what its rule says, else what the profile says."""
+    text = environment.get("MAXCONNIP", "")
+    if text.isascii() and text.isdigit():
+        return int(text)
+    return 0 if is_here(ip) else per_address
+
+
 class Places:
     """How many connections each address has."""
 
-    def __init__(self, per_address: int) -> None:
-        self._per_address = per_address
+    def __init__(self) -> None:
         self._taken: dict[str, int] = {}
 
-    def take(self, ip: str, environment: Mapping[str, str]) -> bool:
+    def take(self, ip: str, environment: Mapping[str, str], per_address: int) -> bool:
         """Take a place for a client; False where it has all of its own."""
         taken = self._taken.get(ip, 0)
-        limit = self._limit(ip, environment)
+        limit = own_limit(ip, environment, per_address)
         if limit and taken >= limit:
             return False
         self._taken[ip] = taken + 1
         return True
-
-    def _limit(self, ip: str, environment: Mapping[str, str]) -> int:
-        own = environment.get("MAXCONNIP", "")
-        if own.isascii() and own.isdigit():
-            return int(own)
-        return 0 if is_here(ip) else self._per_address
 
     def give_back(self, ip: str) -> None:
         taken = self._taken.get(ip, 0)

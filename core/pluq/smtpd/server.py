@@ -28,32 +28,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pluq.config.home import Home
-from pluq.config.site import Profile, Site, read_site
+from pluq.config.site import Site, read_site
 from pluq.errors import ConfigError
-from pluq.hookspecs.context import Session
-from pluq.plan import EMPTY, Plan
+from pluq.plan import Plan
 from pluq.queue.submit import ProgramSubmitter
-from pluq.smtpd import connlog, replies
+from pluq.smtpd import connlog
 from pluq.smtpd.engine import Engine
-from pluq.smtpd.fresh import Fresh
-from pluq.smtpd.policy import FILES, read_policy
-from pluq.smtpd.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, rules_path
-from pluq.smtpd.session import Service
+from pluq.smtpd.gate import STOCK, Gate, start_plan, stop_plan
 
 if TYPE_CHECKING:
     from pluq.queue.lease_client import LeaseSubmitter
     from pluq.queue.submit import Submitter
 
-STOCK = "stock"
-BACKLOG = 1024
 # The supervisor kills after 8 seconds.
 DRAIN_SECONDS = 7.0
 # How often the sessions' time limits are looked at, at least and at most.
 SWEEP_SECONDS = (0.25, 5.0)
 # New objects before the collector looks at them.
 GC_THRESHOLD = 10_000
-# Accepting begins again when so much of the limit is free.
-FREE_SHARE = 16
 
 
 @dataclass(frozen=True)
@@ -62,151 +54,6 @@ class Listener:
 
     sock: socket.socket
     profile: str = STOCK
-
-
-class Gate:
-    """One profile in one worker: what its connections are served with, and which may come in."""
-
-    def __init__(self, worker: Worker, name: str) -> None:
-        self.name = name
-        self.sockets: list[socket.socket] = []
-        self.sessions: set[Engine] = set()
-        self._worker = worker
-        self._log = worker.log
-        self._servers: list[asyncio.Server] = []
-        self._is_open = False
-        self.plan: Plan = EMPTY
-        self.configure(worker.site())
-        self._service = Fresh([worker.home.control(file) for file in FILES], self._make_service, self._log.remark)
-
-    def configure(self, site: Site) -> None:
-        """Take limits, rules and plugins from the site. Raises ConfigError before anything is changed."""
-        home = self._worker.home
-        profile = site.profile(self.name) if self.name in site.profiles else Profile(self.name)
-        if self.name != STOCK and self.name not in site.profiles:
-            site.profile(self.name)  # says which name is nearest
-        plan = compile_profile(home, site, self.name, self._log)
-        limit = profile.concurrency or home.controls.number("concurrencyincoming", DEFAULT_CONCURRENCY)
-        self.rules = Rules(rules_path(home, profile.rules), self._log.remark)
-        self.limit = max(1, limit // self._worker.count)
-        self.places = Places(DEFAULT_PER_ADDRESS if profile.per_address is None else profile.per_address)
-        self.plan = plan
-
-    def _make_service(self) -> Service:
-        home, worker = self._worker.home, self._worker
-        return Service(read_policy(home), self.plan, worker.submitter, self._log.remark, self.name)
-
-    async def renew(self, site: Site) -> None:
-        """Read everything anew; keep what is old, and say why, where that fails."""
-        old = self.plan
-        try:
-            self.configure(site)
-        except ConfigError as error:
-            self._log.remark(f"{error}; profile {self.name} goes on as it was")
-            return
-        self._service.renew()
-        await started(self.plan)
-        if old is not EMPTY:
-            self._worker.retire(old)
-
-    # -- connections
-
-    def admit(self, engine: Engine, transport: asyncio.Transport) -> tuple[Service, Session] | None:
-        now = self._worker.loop.time()
-        service = self._service.get(now)
-        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not own:  # gone before it was accepted
-            transport.abort()
-            return None
-        session = self._session(service, str(peer[0]), int(peer[1]), str(own[0]), int(own[1]))
-        engine.number, engine.ip = self._worker.next_number(), session.remote_ip
-        self.sessions.add(engine)
-        complaint = self._complaint(now, session)
-        self._log_arrival(engine.number, session, "ok" if complaint is None else "deny")
-        if complaint is None:
-            if len(self.sessions) >= self.limit:
-                self.pause()
-            return service, session
-        if complaint:
-            transport.write(complaint)
-        transport.close()
-        self._gone(engine, 0 if not complaint else 1)
-        return None
-
-    def _session(self, service: Service, ip: str, port: int, local_ip: str, local_port: int) -> Session:
-        me = service.policy.me
-        local = local_ip if me is None else os.fsdecode(me)
-        environment = {
-            "PROTO": "TCP6" if ":" in ip else "TCP",
-            "TCPREMOTEIP": ip,
-            "TCPREMOTEPORT": str(port),
-            "TCPLOCALIP": local_ip,
-            "TCPLOCALPORT": str(local_port),
-            "TCPLOCALHOST": local,
-        }
-        return Session(
-            self.name,
-            remote_ip=ip,
-            remote_port=port,
-            local_ip=local_ip,
-            local_port=local_port,
-            local_host=local,
-            environment=environment,
-        )
-
-    def _complaint(self, now: float, session: Session) -> bytes | None:
-        """Return what a client hears that may not come in (nothing where a rule denies it), None for one that may."""
-        try:
-            found = self.rules.find(now, session.remote_ip)
-        except ConfigError as error:
-            self._log.remark(f"{error}; dropping connection")
-            return replies.NO_CONTROLS
-        if found.deny:
-            return b""
-        environment = session.environment
-        environment.update(found.environment)
-        session.local_host = environment["TCPLOCALHOST"]
-        session.remote_host = environment.get("TCPREMOTEHOST", session.remote_host)
-        session.remote_info = environment.get("TCPREMOTEINFO")
-        return None if self.places.take(session.remote_ip, environment) else replies.TOO_MANY_CONNECTIONS
-
-    def ended(self, engine: Engine) -> None:
-        assert engine.smtp is not None
-        self.places.give_back(engine.ip)
-        self._gone(engine, 0 if engine.smtp.ended == "quit" else 1)
-        if not self._is_open and len(self.sessions) + self.limit // FREE_SHARE < self.limit:
-            self._worker.spawn(self.accept())
-
-    def _log_arrival(self, number: int, session: Session, verdict: str) -> None:
-        ip = session.remote_ip
-        local = f"{connlog.safe(session.local_host)}:{session.local_ip}:{session.local_port}"
-        came = connlog.came(number, ip, len(self.sessions), self.limit)
-        self._log.write(came + connlog.judged(verdict, number, local, f":{ip}::{session.remote_port}"))
-
-    def _gone(self, engine: Engine, code: int) -> None:
-        self.sessions.discard(engine)
-        self._worker.check_empty()
-        self._log.write(connlog.ended(engine.number, code, len(self.sessions), self.limit))
-
-    # -- listening
-
-    async def accept(self) -> None:
-        """Accept connections on all sockets of the profile."""
-        if self._is_open or self._worker.is_leaving:
-            return
-        self._is_open = True
-        loop = self._worker.loop
-        for sock in self.sockets:
-            # A copy: closing the server closes it, and the kernel goes on to queue connections for the original.
-            server = await loop.create_server(partial(Engine, loop, self), sock=sock.dup(), backlog=BACKLOG)
-            self._servers.append(server)
-
-    def pause(self) -> None:
-        """Let new clients wait in the kernel's queue."""
-        self._is_open = False
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
 
 
 class Worker:
@@ -227,9 +74,6 @@ class Worker:
         self._gates: dict[str, Gate] = {}
         self._retired: list[Plan] = []
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def site(self) -> Site:
-        return read_site(self.home)
 
     def next_number(self) -> int:
         self._connections += 1
@@ -265,7 +109,7 @@ class Worker:
             self._gates[listener.profile] = gate
             gate.sockets.append(listener.sock)
         for gate in self._gates.values():
-            await started(gate.plan)
+            await start_plan(gate.plan)
             await gate.accept()
         sweeper = self.loop.create_task(self._sweep())
         await leave.wait()
@@ -277,7 +121,7 @@ class Worker:
     async def _renew(self) -> None:
         """HUP: read the site, and all that it names."""
         try:
-            site = self.site()
+            site = read_site(self.home)
         except ConfigError as error:
             self.log.remark(f"{error}; what was read before stays in force")
             return
@@ -309,7 +153,7 @@ class Worker:
         used = {id(engine.smtp.service.plan) for engine in self._sessions() if engine.smtp is not None}
         for plan in [plan for plan in self._retired if id(plan) not in used]:
             self._retired.remove(plan)
-            await stopped(plan)
+            await stop_plan(plan)
 
     async def _leave(self) -> None:
         """End: no new clients, a last word to the idle ones, patience with the others."""
@@ -328,27 +172,8 @@ class Worker:
             if engine.transport is not None:
                 engine.transport.abort()
         for plan in [*self._retired, *(gate.plan for gate in self._gates.values())]:
-            await stopped(plan)
+            await stop_plan(plan)
         self.log.flush()
-
-
-def compile_profile(home: Home, site: Site, name: str, log: connlog.LineLog) -> Plan:
-    """Return the plan of a profile. Raises ConfigError."""
-    if name not in site.profiles:
-        return EMPTY
-    from pluq.plan.compile import compile_plan
-
-    return compile_plan(home, site, name, log=log.remark)
-
-
-async def started(plan: Plan) -> None:
-    if plan.start is not None:
-        await plan.start()
-
-
-async def stopped(plan: Plan) -> None:
-    if plan.stop is not None:
-        await plan.stop()
 
 
 # -- processes
@@ -366,9 +191,9 @@ def run(home: Home, listeners: Sequence[Listener]) -> int:
     if count == 1:
         serve(home, listeners)
     else:
-        from pluq.smtpd.workers import run_workers
+        from pluq.smtpd.workers import Workers
 
-        run_workers([partial(serve, home, listeners, index, count) for index in range(count)])
+        Workers([partial(serve, home, listeners, index, count) for index in range(count)]).run()
     return 0
 
 

@@ -13,53 +13,67 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+Work = Callable[[int], None]
+
 # A worker that cannot live must not make us fork all the time.
 RESTART_SECONDS = 1.0
 
 PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def run_workers(works: Sequence[Callable[[int], None]]) -> None:
-    """Run each in a process of its own until TERM."""
-    lifeline, held = os.pipe()
-    pids = {start(work, lifeline, held): work for work in works}
-    leaving = False
+class Workers:
+    """The workers of one parent. `run` blocks until TERM."""
 
-    def pass_on(signum: int, frame: object) -> None:
-        nonlocal leaving
-        leaving = leaving or signum != signal.SIGHUP
-        for pid in list(pids):
+    def __init__(self, works: Sequence[Work]) -> None:
+        self._works = works
+        self._running: dict[int, Work] = {}
+        self._is_leaving = False
+        self._lifeline, self._held = os.pipe()
+
+    def run(self) -> None:
+        for signum in PASSED:
+            signal.signal(signum, self._pass_on)
+        for work in self._works:
+            self._start(work)
+        while self._running:
+            pid, _ = os.wait()
+            dead = self._running.pop(pid, None)
+            if dead is not None and not self._is_leaving:
+                time.sleep(RESTART_SECONDS)
+                self._start(dead)
+
+    def _pass_on(self, signum: int, frame: object) -> None:
+        self._is_leaving = self._is_leaving or signum != signal.SIGHUP
+        for pid in list(self._running):
             try:
                 os.kill(pid, signum)
             except ProcessLookupError:
                 continue
 
-    for signum in PASSED:
-        signal.signal(signum, pass_on)
-    while pids:
-        pid, _ = os.wait()
-        work = pids.pop(pid, None)
-        if work is not None and not leaving:
-            time.sleep(RESTART_SECONDS)
-            pids[start(work, lifeline, held)] = work
-            if leaving:  # told while we slept
-                pass_on(signal.SIGTERM, None)
+    def _start(self, work: Work) -> None:
+        """Fork one worker, unless we are told to end; what we are told meanwhile comes after."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED)
+        try:
+            if not self._is_leaving:
+                pid = os.fork()
+                if pid == 0:
+                    self._be_worker(work)
+                self._running[pid] = work
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
 
-
-def start(work: Callable[[int], None], lifeline: int, held: int) -> int:
-    """Fork one worker and return its process number."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 111
-    try:
-        os.close(held)
-        for signum in PASSED:
-            signal.signal(signum, signal.SIG_DFL)
-        work(lifeline)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    def _be_worker(self, work: Work) -> None:
+        """In the child: do the work, and end."""
+        code = 111
+        try:
+            os.close(self._held)
+            for signum in PASSED:
+                signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
+            work(self._lifeline)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
