@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pluq.config import Home
@@ -90,7 +90,7 @@ class Plugin(Generic[S]):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         for base in get_original_bases(cls):
-            if get_origin(base) is Plugin and isinstance(get_args(base)[0], type):
+            if get_origin(base) is Plugin and is_dataclass(get_args(base)[0]):
                 cls.settings_class = get_args(base)[0]
 
     @classmethod
