@@ -299,3 +299,9 @@ def test_preparing_opens_the_home_once(home, message):
     ready = prepare(order, message())
     assert os.path.samestat(os.fstat(ready.folder), os.stat(home))
     os.close(ready.folder)
+
+
+def test_a_home_without_a_slash_in_front_is_a_mistake_of_the_administrator(message, tmp_path):
+    order = Order(b"joe", b"home/joe", b"joe", b"", b"", b"h", b"s@x", b"./Mailbox")
+    with pytest.raises(PermanentFailure, match="usage"):
+        prepare(order, message())

@@ -195,6 +195,8 @@ def test_a_number_in_use_is_refused(stack, joe):
     stack.order(1, b"joe-slow@h")
     stack.order(1, b"joe-slow@h")
     assert stack.report(1) == b"ZInternal error: delnum in use. (#4.3.5)\n"
+    stack.order(1, b"joe-slow@h")
+    assert stack.report(1) == b"ZInternal error: delnum in use. (#4.3.5)\n"
     (joe / "go").write_bytes(b"")
     assert stack.report(1) == b"Kdid 0+0+1\n"
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pluq.errors import PluqError
     from pluq.local.order import Order
 
-USAGE = "qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
 ARGUMENTS = 8
 DONE, PERMANENT, TEMPORARY = 0, 100, 111
 
@@ -45,6 +44,8 @@ def main() -> int:
 
 
 def usage() -> int:
+    from pluq.local.deliver import USAGE
+
     sys.stderr.write(f"{USAGE}\n")
     return PERMANENT
 

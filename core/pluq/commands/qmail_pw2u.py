@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pluq.store.passwd import Assignments
 
 LETTERS = "/ohHuUc:C"
+BLOCK_BYTES = 8192
 HOMES = {"o": 2, "h": 1, "H": 0}
 
 
@@ -27,10 +28,10 @@ def main() -> int:
         return fail(b"unable to chdir")
     try:
         read_files(rules, home.users)
-        write(b"".join(rules.account(line) for line in sys.stdin.buffer))
+        text = accounts(rules)
         if not rules.has_alias:
             return fail(b"unable to find alias user")
-        text = b"".join(rules.subuser(line) for line in lines_of(f"{home.users}/subusers"))
+        text += b"".join(rules.subuser(line) for line in lines_of(f"{home.users}/subusers"))
         write(text + b"".join(lines_of(f"{home.users}/append")) + b".\n")
     except (ConfigError, OSError):
         return fail(b"unable to read controls")
@@ -68,6 +69,18 @@ def read_files(rules: Assignments, folder: str) -> None:
     rules.include = None if included is None else frozenset(name.lower() for name in included)
     rules.exclude = frozenset(name.lower() for name in read_lines(f"{folder}/exclude") or ())
     rules.mailnames = mailnames_of(read_lines(f"{folder}/mailnames"))
+
+
+def accounts(rules: Assignments) -> bytes:
+    """Write the assignments of the accounts before more is read; return those of a last line without a newline.
+
+    What a failure finds unwritten stays so, as with qmail's buffers: the output then has no last line, and nobody takes it.
+    """
+    rest = b""
+    while block := os.read(0, BLOCK_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        write(b"".join(rules.account(line + b"\n") for line in lines))
+    return rules.account(rest)
 
 
 def lines_of(path: str) -> list[bytes]:

@@ -38,6 +38,7 @@ from pluq.plan import EMPTY, Plan
 from pluq.store import maildir, mbox
 from pluq.store.oserror import error_text
 
+USAGE = "qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
 COPY_BYTES = 1 << 17
 SHORT_FILE = 4096
 
@@ -92,6 +93,8 @@ def deliver(order: Order, message: int, around: Surroundings) -> bytes:
 
 def prepare(order: Order, message: int) -> Prepared:
     """Check the home and the message and find the instructions. Raises TemporaryFailure, PermanentFailure."""
+    if not order.home.startswith(b"/"):
+        raise PermanentFailure(USAGE)
     folder = dotqmail.open_home(order.home)
     try:
         if dotqmail.check_home(folder):

@@ -104,6 +104,7 @@ class Lspawn:
         self.stopping = False
         self._links: list[Link] = []
         self._jobs: dict[int, Job] = {}
+        self._ended: list[Job] = []
         self._number = 0
         self._listener: socket.socket | None = None
 
@@ -190,7 +191,6 @@ class Lspawn:
         return -1, text
 
     def _report(self, link: Link, number: int, text: bytes) -> None:
-        link.busy.discard(number)
         link.out += encode_report(number, text, link.width)
 
     def _flush(self, link: Link) -> None:
@@ -288,6 +288,7 @@ class Lspawn:
         job = self._jobs.pop(number)
         if job.file >= 0:
             os.close(job.file)
+        self._ended.append(job)
         self._report(job.link, job.command.number, report(code, output) if text is None else text)
 
     def _serve(self, key: Hashable, sock: socket.socket) -> None:
@@ -346,14 +347,21 @@ class Lspawn:
                 key.data(ready)
             self._act_on(signals())
             self.pool.flush()
-            for link in self._links:
-                if link.out:
-                    self._flush(link)
+            self._send_reports()
             if self.stopping and deadline is None:
                 deadline = time.monotonic() + DRAIN_SECONDS
             if deadline is not None and time.monotonic() >= deadline:
                 break
         self.pool.close()
+
+    def _send_reports(self) -> None:
+        """Send what has been reported; only now the numbers are free again."""
+        for job in self._ended:
+            job.link.busy.discard(job.command.number)
+        self._ended.clear()
+        for link in self._links:
+            if link.out:
+                self._flush(link)
 
     def _act_on(self, caught: set[int]) -> None:
         if signal.SIGHUP in caught:

@@ -163,12 +163,14 @@ class Assignments:
     def subuser(self, line: bytes) -> bytes:
         """Return the assignments for one line `sub:user:pre:` of users/subusers. Raises NoUser."""
         fields = line.split(b":", 3)
+        if len(fields) < 3:
+            return b""
+        middle = self.known.get(fields[1].lower())
+        if middle is None:
+            raise NoUser(fields[1])
         if len(fields) < 4:
             return b""
-        sub, user, pre, _ = fields
-        middle = self.known.get(user.lower())
-        if middle is None:
-            raise NoUser(user)
+        sub, _, pre, _ = fields
         text = b"=%b%b%b:%b:\n" % (sub, middle, self.dash, pre)
         if self.break_character:
             text += b"+%b%b%b%b:%b-:\n" % (sub, self.break_character, middle, self.dash, pre)
