@@ -11,6 +11,7 @@ VERBS = {
     "demo": "try it: a mail system as the current user, with a first message delivered",
     "docs": "print documentation that is made from the code: hooks, settings",
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
+    "plugin": "make a folder with a new plugin that passes its own tests",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
     "queue": "look after the queue directory: check, repair",
     "serve": "run the whole stack: listen, accept, deliver",
