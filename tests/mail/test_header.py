@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pluq.mail import header
@@ -40,8 +40,9 @@ def test_a_header_ends_at_an_empty_line_or_before_what_is_no_field(data, fields,
 @given(st.lists(st.sampled_from([b"A: 1", b" more", b"\n", b"x", b"From a", b"B", b":", b"yyyyyyyyy"]), max_size=12))
 def test_long_lines_are_read_in_pieces_with_the_same_result(parts):
     data = b"".join(parts) + b"\n"
+    assume(all(line.find(b":") < 7 for line in data.split(b"\n")))  # a name has to end within the first piece
     whole = read(data)
-    old, header.PIECE = header.PIECE, 7  # the longest name here is shorter
+    old, header.PIECE = header.PIECE, 7
     try:
         assert read(data) == whole
     finally:
