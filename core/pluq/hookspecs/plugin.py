@@ -18,9 +18,9 @@ from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pluq.config import Home
-from pluq.config.settings import Resolved
 
 if TYPE_CHECKING:
+    from pluq.config.settings import Resolved  # not at run time: qmail-smtpd without plugins must not read TOML modules
     from pluq.dns import Resolver
     from pluq.hookspecs.context import Session
 
