@@ -39,6 +39,7 @@ def main() -> int:
                         f"run {number + 1} {name} {peer.name}: delivered {result.delivered:.0f}/s, {result.cpu_us:.0f} us"
                     )
     print(report.table(results))
+    print(f"\nCPU us/msg by program:\n{report.programs(results)}\n")
     print("idle PSS: " + ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in idle.items()))
     write_files(options.output, results, idle)
     return 0

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -39,26 +40,56 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def cpu_seconds(roots: Iterable[int]) -> float:
-    """Return the CPU time of these trees so far, user and system, with that of ended children."""
-    ticks = 0
-    for root in roots:
-        for pid in tree(root):
-            fields = stat_fields(pid)
-            ticks += sum(map(int, fields[11:15])) if fields else 0
-    return ticks / TICK
+@dataclass(frozen=True)
+class Usage:
+    """The CPU time of one process so far with that of the children that it waited for.
+
+    `is_inherited`: when it ends, its parent's time will include it. It does not where the parent lets the kernel forget children.
+    """
+
+    name: str
+    seconds: float
+    is_inherited: bool
 
 
-def cpu_by_process(roots: Iterable[int]) -> dict[str, float]:
-    """Return the CPU time of each living process of these trees, by name and number."""
+def cpu_usage(roots: Iterable[int]) -> dict[int, Usage]:
+    """Return the usage of every living process of these trees, by number."""
     found = {}
     for root in roots:
         for pid in tree(root):
             fields = stat_fields(pid)
             if fields:
-                with open(f"/proc/{pid}/comm") as file:
-                    found[f"{file.read().strip()} {pid}"] = sum(map(int, fields[11:13])) / TICK
+                seconds = sum(map(int, fields[11:15])) / TICK
+                found[pid] = Usage(
+                    read_text(f"/proc/{pid}/comm").strip(), seconds, not ignores_children(int(fields[1]))
+                )
     return found
+
+
+def cpu_between(before: dict[int, Usage], after: dict[int, Usage]) -> dict[str, float]:
+    """Return the CPU seconds between two looks, by program. What ended meanwhile is in its parent's figure, if anywhere."""
+    used: dict[str, float] = {}
+    for usage in after.values():
+        used[usage.name] = used.get(usage.name, 0.0) + usage.seconds
+    for pid, usage in before.items():
+        if pid in after or usage.is_inherited:
+            used[usage.name] = used.get(usage.name, 0.0) - usage.seconds
+    return used
+
+
+def ignores_children(pid: int) -> bool:
+    """Say whether a process ignores SIGCHLD: its ended children are then forgotten, with their CPU time."""
+    ignored = [line.split()[1] for line in read_text(f"/proc/{pid}/status").splitlines() if line.startswith("SigIgn:")]
+    return bool(ignored) and bool(int(ignored[0], 16) >> (signal.SIGCHLD - 1) & 1)
+
+
+def read_text(path: str) -> str:
+    """Return a file of /proc, nothing when the process has gone."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def pss_bytes(roots: Iterable[int]) -> int:
@@ -66,11 +97,8 @@ def pss_bytes(roots: Iterable[int]) -> int:
     total = 0
     for root in roots:
         for pid in tree(root):
-            try:
-                with open(f"/proc/{pid}/smaps_rollup") as file:
-                    total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+            lines = read_text(f"/proc/{pid}/smaps_rollup").splitlines()
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
 

@@ -37,6 +37,18 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def programs(results: Results) -> str:
+    """Return who used the CPU, in microseconds a message: medians of each program."""
+    lines = []
+    for workload, by_peer in results.items():
+        for peer, runs in by_peer.items():
+            names = sorted({name for run in runs for name in run.by_program})
+            cpu = {name: statistics.median(run.by_program.get(name, 0.0) for run in runs) for name in names}
+            busy = sorted(((us, name) for name, us in cpu.items() if us >= 1), reverse=True)
+            lines.append(f"{workload:10} {peer:8} " + ", ".join(f"{name} {us:.0f}" for us, name in busy))
+    return "\n".join(lines)
+
+
 def as_json(results: Results, idle: Mapping[str, int]) -> str:
     data = {
         "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},

@@ -7,7 +7,9 @@ the Maildir (by its time stamp) or the sink has the last message.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from bench.peers import REMOTE_DOMAIN, USERS_DOMAIN, Peer
 
 SOURCE = "/usr/sbin/smtp-source"
 SINK = "/usr/sbin/smtp-sink"
+MESSAGES = re.compile(rb"mesg=\s*(\d+)")
 SENDER = "sender@load.example"
 WARM_UP = 40
 POLL_SECONDS = 0.05
@@ -25,12 +28,16 @@ PATIENCE_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Result:
-    """One run of one workload on one peer. Rates per second, CPU in microseconds a message, memory in bytes (PSS)."""
+    """One run of one workload on one peer. Rates per second, CPU in microseconds a message, memory in bytes (PSS).
+
+    `by_program` tells who used the CPU, also in microseconds a message.
+    """
 
     accepted: float
     delivered: float
     cpu_us: float
     memory: int
+    by_program: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,15 +58,16 @@ class Workload:
         count = max(int(self.messages * scale), 1)
         total = count * self.recipients
         arrival = Sink(peer.sink_port, total) if self.remote else Mailboxes(peer, total)
-        before = processes.cpu_seconds(peer.roots)
+        before = processes.cpu_usage(peer.roots)
         began = time.time()
         self.send(peer, count)
         accepted = time.time() - began
         delivered = arrival.wait() - began
-        cpu = processes.cpu_seconds(peer.roots) - before
+        used = processes.cpu_between(before, processes.cpu_usage(peer.roots))
+        cpu = {name: seconds / total * 1e6 for name, seconds in used.items()}
         memory = processes.pss_bytes(peer.roots)
         arrival.close()
-        return Result(total / accepted, total / delivered, cpu / total * 1e6, memory)
+        return Result(total / accepted, total / delivered, sum(cpu.values()), memory, cpu)
 
     def send(self, peer: Peer, count: int) -> None:
         to = f"user@{REMOTE_DOMAIN}" if self.remote else f"user@{USERS_DOMAIN}" if self.many_users else peer.address()
@@ -86,23 +94,39 @@ class Mailboxes:
 
 
 class Sink:
-    """A server that takes `count` messages and ends."""
+    """A server that takes messages until `count` have come. It tells each on its output, ended by a carriage return."""
 
     def __init__(self, port: int, count: int) -> None:
-        command = [SINK, "-M", str(count), f"127.0.0.1:{port}", "1024"]
+        command = [SINK, "-c", f"127.0.0.1:{port}", "1024"]
         if os.geteuid() == 0:
             command[1:1] = ["-u", "nobody"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.count = count
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.done: float | None = None
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
         time.sleep(0.1)
 
+    def read(self) -> None:
+        """Read the counters as they come, some thousand at a time: the sink must not wait for us."""
+        assert self.process.stdout is not None
+        tail = b""
+        while data := os.read(self.process.stdout.fileno(), 65536):
+            tail = (tail + data)[-200:]
+            found = MESSAGES.findall(tail)
+            if found and int(found[-1]) >= self.count:
+                self.done = self.done or time.time()
+            time.sleep(0.005)
+
     def wait(self) -> float:
-        self.process.wait(PATIENCE_SECONDS)
-        return time.time()
+        wait_until(lambda: self.done is not None, f"{self.count} messages at the sink")
+        assert self.done is not None
+        return self.done
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:
