@@ -44,7 +44,8 @@ DRAIN_SECONDS = 1.0
 """After TERM, how long deliveries may take before their programs are ended. The scheduler has stopped before us."""
 IN_USE = b"ZInternal error: delnum in use. (#4.3.5)\n"
 NO_MEMORY = b"Zqmail-spawn out of memory. (#4.3.0)\n"
-LOOKUP = "lookup"
+LOOKUPS = tuple(f"lookup {number}" for number in range(4))
+"""Those who ask the password file: one that waits for a directory server must not stop all mail."""
 MESSAGE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -191,7 +192,8 @@ class Lspawn:
         return -1, text
 
     def _report(self, link: Link, number: int, text: bytes) -> None:
-        link.out += encode_report(number, text, link.width)
+        if link.writing:
+            link.out += encode_report(number, text, link.width)
 
     def _flush(self, link: Link) -> None:
         """Write what can be written; a scheduler that does not listen gets no more."""
@@ -235,7 +237,7 @@ class Lspawn:
         if account is not None:
             self._deliver(number, account)
         else:
-            self._give(LOOKUP, number, encode_lookup(number, local))
+            self._give(min(LOOKUPS, key=self.pool.load), number, encode_lookup(number, local))
 
     def _found(self, answer: Answer) -> None:
         """The password file has spoken."""
@@ -294,7 +296,7 @@ class Lspawn:
     def _serve(self, key: Hashable, sock: socket.socket) -> None:
         """In a worker: be what the key says."""
         home, around = self.settings.home, self.settings.around
-        if key == LOOKUP:
+        if key in LOOKUPS:
             Lookup(sock, around, self.settings.lookup_program).serve()
             return
         if self.settings.local_program is not None:
@@ -305,7 +307,7 @@ class Lspawn:
         ids = self.settings.ids
         if ids.single:
             return Identity(None, 0)
-        if key == LOOKUP:
+        if key in LOOKUPS:
             return Identity(ids.uid["qmailp"], ids.gid["nofiles"])
         assert isinstance(key, tuple)
         return Identity(*key)

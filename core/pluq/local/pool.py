@@ -97,6 +97,11 @@ class Pool:
         worker.queue.append((packet, file))
         self._fresh[worker.pid] = worker
 
+    def load(self, key: Hashable) -> int:
+        """Return how many jobs the worker of `key` has."""
+        worker = self._workers.get(key)
+        return len(worker.jobs) if worker else 0
+
     def flush(self) -> None:
         """Send what was queued since the last time."""
         fresh, self._fresh = self._fresh, {}

@@ -56,7 +56,10 @@ from pluq.store.oserror import is_temporary
 
 GRACE_SECONDS = 0.5
 """How long programs have to end between TERM and KILL, once the worker must end: the supervisor waits two seconds for all."""
-THREAD_STACK_BYTES = 256 * 1024
+MOST_FILES = 128
+"""Messages in one batch, more or less: each is an open file, and so is its copy."""
+THREAD_STACK_BYTES = 1 << 20
+"""The usual 8 MiB would exhaust a limit on address space with a hundred programs at once."""
 DELIVERED_TO_MAILDIR = b"did 1+0+0\n"
 
 Job = tuple[int, Order, int]
@@ -68,7 +71,7 @@ PRELOADED = (
     "ctypes",
     "linecache",
     "pluq.queue.submit",
-    "pluq.queue.unix",
+    "pluq.store.unix",
     "pwd",
     "tempfile",
 )
@@ -93,13 +96,17 @@ def receive(sock: socket.socket, buffer: bytearray, flags: int = 0) -> tuple[byt
 
 
 def packets(sock: socket.socket) -> Iterable[list[tuple[bytes, list[int]]]]:
-    """Yield what waits on the socket, all of it at a time, until its other end is closed."""
+    """Yield what waits on the socket, up to MOST_FILES at a time, until its other end is closed."""
     buffer = bytearray(PACKET_BYTES)
     while True:
         packet = receive(sock, buffer)
         batch = []
+        files = 0
         while packet[0]:
             batch.append(packet)
+            files += len(packet[1])
+            if files >= MOST_FILES:
+                break
             try:
                 packet = receive(sock, buffer, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -124,6 +131,7 @@ class Deliverer:
 
     def serve(self) -> None:
         """Deliver until the socket ends."""
+        threading.stack_size(THREAD_STACK_BYTES)
         for batch in packets(self.sock):
             jobs: list[Job] = []
             for packet, files in batch:
