@@ -130,13 +130,13 @@ def test_pw2u_takes_users_files_into_account(run, tmp_path):
 
 
 def test_pw2u_needs_an_alias_user(run):
-    code, out, err = run("qmail_pw2u", "-H", stdin=b"joe:x:507:100::/home/joe:/bin/sh\n")
+    code, _out, err = run("qmail_pw2u", "-H", stdin=b"joe:x:507:100::/home/joe:/bin/sh\n")
     assert (code, err) == (111, b"qmail-pw2u: fatal: unable to find alias user\n")
 
 
 def test_getpw_prints_six_fields(run):
     me = pwd.getpwuid(os.getuid())
-    code, out, err = run("qmail_getpw", f"{me.pw_name}-Ext")
+    code, out, _err = run("qmail_getpw", f"{me.pw_name}-Ext")
     if code == 0:  # where there is an alias user, or we may get mail
         assert out.count(b"\0") == 6
         assert out.split(b"\0")[5].endswith(b"Ext")
