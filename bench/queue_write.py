@@ -49,7 +49,7 @@ def in_child(work: object, *arguments: object) -> tuple[int, int]:
 
 def finish_at_once(home: Home) -> None:
     """Do as qmail-send when every delivery succeeds at the first try."""
-    from pluq.queue.unix import connect
+    from pluq.store.unix import connect
 
     sock = connect(f"{home.run}/todo", socket.SOCK_SEQPACKET)
     while packet := sock.recv(65536):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    made = run("init", "--home", str(tmp_path / "home"))
-    assert made.returncode == 0, made.stderr
-    return tmp_path / "home"
+def home() -> Iterator[Path]:
+    """A home that every user can reach: as root, plugins are looked at by the user that they will run as."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        made = run("init", "--home", f"{folder}/home")
+        assert made.returncode == 0, made.stderr
+        yield Path(folder, "home")
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:

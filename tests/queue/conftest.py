@@ -17,7 +17,7 @@ from pluq.queue.daemon import run
 from pluq.queue.layout import QueueLayout
 from pluq.queue.reader import split_numbers
 from pluq.queue.records import parse_todo
-from pluq.queue.unix import connect
+from pluq.store.unix import connect
 from pluq.supervisor.hier import make_home
 from pluq.supervisor.sockets import bind_unix
 

@@ -17,8 +17,8 @@ from pluq.queue.reader import read_todo
 from pluq.queue.records import parse_todo
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import submit_sync
-from pluq.queue.unix import connect
 from pluq.store.syncfs import have_syncfs
+from pluq.store.unix import connect
 
 MESSAGE = b"Subject: x\n\nbody\n"
 

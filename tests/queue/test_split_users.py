@@ -11,7 +11,7 @@ import pytest
 from pluq.config import Home, qmail_ids
 from pluq.queue.client import DaemonSubmission
 from pluq.queue.lease_client import LeaseSubmitter
-from pluq.queue.unix import connect
+from pluq.store.unix import connect
 from pluq.supervisor.hier import make_home
 
 MESSAGE = b"Subject: x\n\nbody\n"

@@ -17,7 +17,6 @@ def main() -> int:
     import json
 
     from pluq.config import Home
-    from pluq.plan import inspect
     from pluq.supervisor import check
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,7 +26,7 @@ def main() -> int:
     home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()
     faults = [str(error) for error in check.faults(home, home.ids())]
     if os.path.isdir(home.control_dir):
-        faults += [fault for fault in inspect.faults(home) if fault not in faults]
+        faults += [fault for fault in check.plugin_faults(home, home.ids()) if fault not in faults]
     if options.json:
         sys.stdout.write(json.dumps({"ok": not faults, "faults": faults}) + "\n")
     else:

@@ -7,6 +7,7 @@ Checks the configuration, binds the ports and sockets, forks the roles, each as 
     send     qmails   decides who gets it and when        run/lspawn, run/rspawn
     lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
     rspawn   qmailr   delivers elsewhere
+    keys     root     hands private keys to smtpd and rspawn           (not in a stack of one user)
 
 TERM drains and stops, HUP re-reads the control files, ALRM tries everything again now. The lines of qmail-send go to standard
 output, the supervisor's own to standard error. Under systemd: Type=notify-reload, sockets may be passed.
@@ -18,6 +19,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,6 +41,7 @@ HUP_ALRM = frozenset({signal.SIGHUP, signal.SIGALRM})
 class Sockets:
     """Everything that is bound before the first role starts. Each SMTP socket has the name of its profile."""
 
+    keys: socket.socket | None
     smtp: list[tuple[socket.socket, str]]
     qmqp: socket.socket
     lease: socket.socket
@@ -74,10 +78,12 @@ def serve(home: Home, listen: list[str] | None) -> int:
     from pluq.supervisor.notify import Notifier
 
     ids = home.ids()
-    if not configuration_is_sound(home, ids):
-        return 111
+    keys = bind_keys(home, ids)
+    with answered_keys(home, ids, keys):
+        if not configuration_is_sound(home, ids):
+            return 111
     notifier = Notifier(os.environ)
-    sockets = bind(home, ids, listen)
+    sockets = bind(home, ids, listen, keys)
     stack = roles(home, ids, sockets)
     processes.freeze_memory()
     supervisor = processes.Supervisor(stack, notifier, reload=partial(configuration_is_sound, home, ids))
@@ -86,24 +92,54 @@ def serve(home: Home, listen: list[str] | None) -> int:
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
     """Say whether everything can be read and makes sense; tell the administrator each fault."""
-    from pluq.plan import inspect
-    from pluq.supervisor.check import faults
+    from pluq.supervisor.check import faults, plugin_faults
 
-    found = [str(fault) for fault in faults(home, ids)] or inspect.faults(home)
+    found = [str(fault) for fault in faults(home, ids)] or plugin_faults(home, ids)
     for fault in found:
         sys.stderr.write(f"pluq serve: {fault}\n")
     sys.stderr.flush()
     return not found
 
 
-def bind(home: Home, ids: Ids, listen: list[str] | None) -> Sockets:
-    """Take the lock of the home and bind all sockets. The Unix ones belong to the single user who connects to each."""
+def bind_keys(home: Home, ids: Ids) -> socket.socket | None:
+    """Take the lock of the home and bind the socket of the role "keys". None where nobody needs it: all is one user."""
+    from pluq.errors import ConfigError
     from pluq.supervisor.sockets import bind_unix, lock_run
 
-    os.makedirs(home.run, mode=0o755, exist_ok=True)
+    try:
+        os.makedirs(home.run, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(home.run, os.strerror(error.errno or 0)) from error
     lock_run(f"{home.run}/lock", LOCK_SECONDS)
+    return None if ids.single else bind_unix(f"{home.run}/keys", socket.SOCK_SEQPACKET, 0o666, 0)
+
+
+@contextmanager
+def answered_keys(home: Home, ids: Ids, sock: socket.socket | None) -> Iterator[None]:
+    """Let the role "keys" answer while the configuration is checked, before the stack runs."""
+    from pluq.supervisor import keys
+
+    pid = 0 if sock is None else os.fork()
+    if sock is not None and pid == 0:
+        try:
+            keys.run(home, ids, sock)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def bind(home: Home, ids: Ids, listen: list[str] | None, keys: socket.socket | None) -> Sockets:
+    """Bind all sockets. The Unix ones belong to the single user who connects to each."""
+    from pluq.supervisor.sockets import bind_unix
+
     stream, packets = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
     return Sockets(
+        keys=keys,
         smtp=smtp_sockets(home, listen),
         qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, os.geteuid()),
         lease=bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"]),
@@ -142,6 +178,7 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     import pluq.remote.workers
     import pluq.send.loop
     import pluq.smtpd.server
+    import pluq.supervisor.keys
     from pluq.supervisor.processes import Role
 
     def who(user: str, group: str) -> Identity:
@@ -155,7 +192,12 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     smtpd = partial(pluq.smtpd.server.run, home, listeners)
     queue_fds = tuple(sock.fileno() for sock in (sockets.qmqp, sockets.lease, sockets.todo))
     smtp_fds = tuple(sock.fileno() for sock, _ in sockets.smtp)
+    keeper = []
+    if sockets.keys is not None:
+        answer = partial(pluq.supervisor.keys.run, home, ids, sockets.keys)
+        keeper = [Role("keys", who("root", "qmail"), answer, (sockets.keys.fileno(),), stage=2)]
     return [
+        *keeper,
         Role("queue", who("qmailq", "qmail"), queue, queue_fds, umask=0o033, passes=HUP, stage=2),
         Role(
             "lspawn", who("root", "qmail"), lspawn, (sockets.lspawn.fileno(),), passes=HUP, starts_setuid=True, stage=2

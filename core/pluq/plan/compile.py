@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pluggy
 
 from pluq.config import Home
+from pluq.config.keys import KeyReader
 from pluq.config.settings import resolve
 from pluq.config.site import Role, Site, Table, nearest
 from pluq.errors import ConfigError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 ON_ERROR = ("defer", "skip")
 MODES = ("enforce", "shadow", "off")
 
-ReadFile = Callable[[str], bytes]
 Log = Callable[[str], None]
 
 
@@ -44,12 +44,6 @@ def process_resolver() -> Resolver:
     return Resolver.from_system()
 
 
-def read_plainly(path: str) -> bytes:
-    """Read a file with the rights of this process."""
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def compile_plan(
     home: Home,
     site: Site,
@@ -57,23 +51,20 @@ def compile_plan(
     *,
     role: str = "smtpd",
     log: Log,
-    read_file: ReadFile = read_plainly,
 ) -> Plan:
     """Return the plan of a profile or role by name. Raises ConfigError; nothing is started."""
     where = site.profile(role_name) if role == "smtpd" else site.role(role_name)
     if not where.plugins:
         return EMPTY
-    instances = make_plugins(home, site, where, role, log, read_file)
+    instances = make_plugins(home, site, where, role, log)
     return assemble(instances, where, site, log)
 
 
-def make_plugins(
-    home: Home, site: Site, where: Role, role: str, log: Log, read_file: ReadFile = read_plainly
-) -> list[Plugin[Any]]:
+def make_plugins(home: Home, site: Site, where: Role, role: str, log: Log) -> list[Plugin[Any]]:
     """Return a configured instance of each plugin of the list, in its order."""
     classes = [(name, _load(name, home, where)) for name in where.plugins]
     check_order(dict(classes), where)
-    context = Context(home, role, where.name, log, read_file, process_resolver, authserv_id(home, site))
+    context = Context(home, role, where.name, log, KeyReader(home), process_resolver, authserv_id(home, site))
     return [_instance(name, one, site, where, context) for name, one in classes]
 
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from time import time
 
 from pluq.errors import ProtocolError
-from pluq.queue import refusal, unix
+from pluq.queue import refusal
 from pluq.queue.records import ADDRESS_LIMIT
 from pluq.queue.refusal import QueueRefusal, Receipt
 from pluq.queue.spool import Spool
+from pluq.store import unix
 from pluq.wire import netstring, qmqp
 
 __all__ = ["DaemonSubmission"]

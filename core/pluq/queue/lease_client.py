@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from pluq.errors import ProtocolError
 from pluq.mail.received import queue_received
-from pluq.queue import refusal, unix
+from pluq.queue import refusal
 from pluq.queue.client import check_addresses
 from pluq.queue.lease import ANSWER, MAX_DESCRIPTORS, MAX_ENVELOPE, PACKET_BYTES, PART_BYTES, REQUEST
 from pluq.queue.records import encode_envelope
 from pluq.queue.refusal import QueueRefusal, Receipt
+from pluq.store import unix
 
 if TYPE_CHECKING:
     from pluq.config.home import Home

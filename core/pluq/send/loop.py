@@ -21,7 +21,6 @@ import time
 from typing import TYPE_CHECKING
 
 from pluq import log
-from pluq.queue import unix
 from pluq.queue.layout import QueueLayout
 from pluq.send.channel import Channel
 from pluq.send.common import Common
@@ -30,6 +29,7 @@ from pluq.send.scheduler import Clock, Scheduler
 from pluq.send.signals import Signals
 from pluq.send.startup import CannotStartError, enter_queue, lock_queue
 from pluq.send.submission import DaemonInjector
+from pluq.store import unix
 
 if TYPE_CHECKING:
     from pluq.config import Home

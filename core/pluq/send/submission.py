@@ -14,9 +14,9 @@ import socket
 from collections.abc import Callable, Iterator
 
 from pluq.errors import ProtocolError
-from pluq.queue import unix
 from pluq.queue.client import parse_qp
 from pluq.send.bounces import Queued, Source
+from pluq.store import unix
 from pluq.wire import netstring, qmqp
 
 BOUNCES_AT_ONCE = 4

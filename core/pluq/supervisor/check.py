@@ -3,18 +3,27 @@
 A stack never runs half configured: one fault here and nothing starts, or the reload is not passed on and the roles keep what they
 had. Control files are read by the rules of the program that uses them; numbers must be numbers, which qmail would ignore silently.
 
+Plugins are code, and no plugin code runs as root: they are loaded and asked by a child that has become the user they will run as.
+
 Source: qmail-control(5); INTERNALS for the queue's folders.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import signal
 import stat
+import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 from pluq.config import Home, Ids
 from pluq.errors import ConfigError
+from pluq.plan import inspect
 from pluq.store.control import first_line, leading_int, read_file
+from pluq.supervisor import privileges
 from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER
 
 NUMBERS = (
@@ -93,3 +102,53 @@ def folder_faults(path: str, uid: int) -> Iterator[ConfigError]:
         yield ConfigError(path, "not a folder")
     elif status.st_uid != uid:
         yield ConfigError(path, f"belongs to uid {status.st_uid} and must belong to uid {uid}")
+
+
+CHECK_SECONDS = 60.0
+
+
+def plugin_faults(home: Home, ids: Ids) -> list[str]:
+    """Return what is wrong with pluq.toml and its plugins, found as the user that plugins run as."""
+    if not os.path.exists(home.control("pluq.toml")):
+        return []
+    if ids.single or os.geteuid() != 0:
+        return inspect.faults(home)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        tell_faults(home, ids, writer)
+    os.close(writer)
+    return heard_faults(reader, pid)
+
+
+def tell_faults(home: Home, ids: Ids, writer: int) -> NoReturn:
+    """In the child: give up root, look, and write what was found as JSON."""
+    try:
+        privileges.become(privileges.user_identity(ids.uid["qmaild"], ids.gid["nofiles"]))
+        found = inspect.faults(home)
+    except BaseException as error:
+        found = [f"{home.control('pluq.toml')}: checking it failed: {type(error).__name__}: {error}"]
+    with open(writer, "w") as pipe:
+        pipe.write(json.dumps(found))
+    os._exit(0)
+
+
+def heard_faults(reader: int, pid: int) -> list[str]:
+    """In the parent: return what the child wrote; a child that takes too long or dies has found a fault too."""
+    text = b""
+    deadline = time.monotonic() + CHECK_SECONDS
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(reader, 65536)
+        if not piece:
+            break
+        text += piece
+    else:
+        os.kill(pid, signal.SIGKILL)
+    os.close(reader)
+    os.waitpid(pid, 0)
+    try:
+        found: list[str] = json.loads(text)
+    except ValueError:
+        return ["the check of the plugins did not end"]
+    return found

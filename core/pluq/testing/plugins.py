@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pluq.config import Home
+from pluq.config.keys import KeyReader
 from pluq.config.settings import Resolved, Value, declarations
 from pluq.config.site import Role, Site, Table
 from pluq.hookspecs import Context, Plugin
 from pluq.plan import Plan
-from pluq.plan.compile import assemble, process_resolver, read_plainly
+from pluq.plan.compile import assemble, process_resolver
 
 P = TypeVar("P", bound=Plugin[Any])
 
@@ -32,7 +33,8 @@ def make_plugin(
         raise TypeError(f"{plugin.name} has no setting {', '.join(sorted(unknown))}")
     values = {one.name: Value(settings.get(one.name, one.default), "test") for one in declared}
     instance = plugin()
-    instance.context = Context(home or Home("/nonexistent"), role, "test", log, read_plainly, resolver, authserv_id)
+    home = home or Home("/nonexistent")
+    instance.context = Context(home, role, "test", log, KeyReader(home), resolver, authserv_id)
     instance.resolved = Resolved(plugin.settings_class, values, declared)
     instance.settings = instance.resolved.settings
     return instance

@@ -1,4 +1,4 @@
-"""Connecting to the queue daemon's sockets in HOME/run."""
+"""Connecting to the Unix sockets in HOME/run: the queue daemon, the keeper of keys, the deliverers."""
 
 from __future__ import annotations
 
