@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from pluq.dns import Budget, Mx, NoRecords, Resolver, Status, Tlsa, lookup_now
 from pluq.dns.codec import answers_question, decode_answer, encode_name, encode_query, encode_question
 from pluq.dns.resolver import parse_resolv_conf, parse_server
 from pluq.errors import ProtocolError, TemporaryFailure
+from pluq.plan.chain import resumed
 from pluq.testing.dns import FakeDns, Fault
 
 ZONE = {
@@ -191,6 +193,18 @@ async def test_a_budget_bounds_lookups_and_time(server: FakeDns) -> None:
         async with asyncio.timeout(10):
             with pytest.raises(TemporaryFailure):
                 await resolver.a("timeout.test", Budget(lookups=9, seconds=0.1))
+
+
+async def test_a_lookup_may_begin_outside_of_any_task(server: FakeDns) -> None:
+    async with resolving(server) as resolver:
+        for budget in (None, Budget(1, 5.0)):
+            lookup = resolver.lookup("mx1.example.org", "A" if budget else "AAAA", budget)
+            begun: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(
+                lambda begun, lookup: begun.set_result(lookup.send(None)), begun, lookup
+            )
+            answer = await resumed(lookup, await begun)
+            assert answer.status is Status.FOUND
 
 
 async def test_the_ad_bit_is_passed_on(server: FakeDns) -> None:

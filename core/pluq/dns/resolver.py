@@ -149,11 +149,12 @@ class Resolver:
         if task is None:
             task = self._flying[key] = asyncio.get_running_loop().create_task(self._find(key))
             task.add_done_callback(self._landed)
-        try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(task)  # others may wait for the same answer
-        except TimeoutError:
-            raise TemporaryFailure(f"no DNS answer in time for {printable(key[0])} {rdtype}", "4.4.3") from None
+        # Others may wait for the same answer, so the task goes on. `asyncio.timeout` would need a task of the caller, and a
+        # session is stepped outside of any.
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done:
+            raise TemporaryFailure(f"no DNS answer in time for {printable(key[0])} {rdtype}", "4.4.3")
+        return task.result()
 
     async def mx(self, name: bytes | str, budget: Budget | None = None) -> tuple[Mx, ...]:
         """Return the mail exchangers, in no order. Raises NoRecords or TemporaryFailure, as all that follow."""
