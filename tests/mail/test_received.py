@@ -33,6 +33,12 @@ def test_helo_and_info():
     assert field(helo=b"", remote_info=b"").startswith(b"Received: from client.example.net (HELO ) (@192.0.2.7)\n")
 
 
+def test_a_hidden_client_is_neither_named_nor_numbered():
+    assert field(hidden=True, helo=b"c", remote_info=b"joe").startswith(b"Received: (HELO c) (joe)\n  by mx")
+    assert field(hidden=True, helo=b"c").startswith(b"Received: (HELO c) ()\n")
+    assert field(hidden=True).startswith(b"Received: ()\n")
+
+
 def test_unsafe_bytes_become_question_marks():
     assert safe(b'a b(c)<d>"e;f_g\xe9\n') == b"a?b?c??d??e?f?g??"
 

@@ -338,6 +338,47 @@ async def test_tls_forgets_what_was_said_in_the_clear():
     assert b" with ESMTPS (TLS_AES_256_GCM_SHA384 encrypted); " in talk.queue.messages[0].message
 
 
+async def prove(session, argument, connection):
+    if await connection.log_in(Login(argument, "PLAIN")):
+        session.remote_info, session.hides_client = "joe", True
+        return b"235 ok\r\n"
+    return None
+
+
+async def test_tls_forgets_the_login_and_all_that_it_brought():
+    talk = Talk(plan=Plan(verbs={b"STARTTLS": starttls, b"XAUTH": prove}), remote_info="ident")
+    assert talk.say("XAUTH joe") == "235 ok"
+    talk.send(b"STARTTLS\r\n")
+    assert (talk.session.login, talk.session.remote_info, talk.session.hides_client) == (None, "ident", False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reply", "is_in"),
+    [
+        (None, "235 ok", True),
+        (Accept(), "235 ok", True),
+        (Reject(554, None, "no"), "554 no", False),
+        (Disconnect(), "", False),
+        (Later(Phase.MAIL, Defer(451, None, "later")), "235 ok", True),
+    ],
+)
+async def test_plugins_are_asked_about_a_login_before_it_counts(verdict, reply, is_in):
+    calls = Calls({"smtp_auth": verdict})
+    talk = Talk(plan=calls.plan("smtp_auth", verbs={b"XAUTH": prove}))
+    assert talk.say("XAUTH joe") == reply
+    assert calls.given["smtp_auth"]["login"] == Login(b"joe", "PLAIN")
+    assert (talk.session.login is not None) is is_in
+    if isinstance(verdict, Later):
+        assert talk.say("MAIL FROM:<a@b>") == "451 later"
+
+
+async def test_an_endless_line_in_the_middle_of_a_verb_is_the_verb_s_to_refuse():
+    talk = Talk(plan=Plan(verbs={b"AUTH": login}))
+    await talk.ask("AUTH LOGIN")
+    assert await talk.ask("x" * 100_000) == "451 temporary local problem, try again later (#4.3.0)"
+    assert await talk.ask("NOOP") == "250 ok"
+
+
 def test_the_preamble_comes_before_the_banner():
     async def preamble(session, connection):
         await connection.start_tls(None)

@@ -2,7 +2,8 @@
 
 It takes its client from tcpserver's variables (TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALHOST, TCPLOCALIP), its policy
 from the control files, and from the environment RELAYCLIENT, DATABYTES and QMAILQUEUE. PLUQ_PROFILE names the profile of
-control/pluq.toml whose plugins it uses; without it there are none.
+control/pluq.toml whose plugins it uses; without it there are none. Its arguments are the program that checks passwords, for the
+plugin auth: qmail-smtpd [HOSTNAME] [CHECKPASSWORD [SUBPROGRAM [ARGUMENT...]]]
 
 Exit status: 0 after QUIT, 1 after anything else. Source: qmail-smtpd(8).
 """
@@ -10,6 +11,7 @@ Exit status: 0 after QUIT, 1 after anything else. Source: qmail-smtpd(8).
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def serve(home: Home) -> int:
     plan = plan_of(home, profile)
     submitter = partial(BlockingSubmitter, home)
     service = Service(read_policy(home), plan, submitter, log, profile or "stock", is_terse=not profile)
-    return Program(service, session_of(os.environ, service.profile)).run()
+    return Program(service, session_of(os.environ, service.profile, sys.argv[1:])).run()
 
 
 def plan_of(home: Home, profile: str) -> Plan:

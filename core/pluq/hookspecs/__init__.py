@@ -129,6 +129,10 @@ def smtp_command(session: Session, verb: bytes, argument: bytes) -> Verdict | No
     """Any command, known or not, before it is carried out; `verb` is upper case."""
 
 
+def smtp_auth(session: Session, login: Login) -> Verdict | None:
+    """A client proved who it is; `session.login` is not yet set. A refusal takes the place of the success reply."""
+
+
 def smtp_mail(session: Session, transaction: Transaction) -> Verdict | None:
     """MAIL, after its syntax was found good."""
 
@@ -236,6 +240,7 @@ KINDS: Mapping[str, Kind] = {
     "smtp_capabilities": Kind.COLLECT,
     "smtp_verbs": Kind.COLLECT,
     "smtp_command": Kind.DECIDE,
+    "smtp_auth": Kind.DECIDE,
     "smtp_mail": Kind.DECIDE,
     "smtp_rcpt": Kind.DECIDE,
     "smtp_data": Kind.DECIDE,

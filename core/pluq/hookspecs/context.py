@@ -47,6 +47,8 @@ class Session:
     `environment` is what tcpserver and its rules gave this connection (RELAYCLIENT, DATABYTES...); a plugin may write it, and
     programs that the session starts see it. Addresses are text without brackets; `remote_host` and `remote_info` are what the
     environment said, else "unknown" and None. `greeting` is the name that we go by in this session, None for the usual.
+    `hides_client`: our Received field shall say neither name nor address of the client. `arguments` are those of the command line,
+    where this session is a program (`qmail-smtpd checkpassword /bin/true`).
     """
 
     profile: str = "stock"
@@ -63,6 +65,8 @@ class Session:
     tls: Tls | None = None
     login: Login | None = None
     greeting: bytes | None = None
+    hides_client: bool = False
+    arguments: tuple[str, ...] = ()
     results: list[AuthResult] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
 

@@ -37,15 +37,20 @@ def server_received(
     when: int,
     protocol: bytes = b"SMTP",
     local_dates: bool = False,
+    hidden: bool = False,
 ) -> bytes:
-    """Return the field of a server. `helo` is None where the client greeted with its own name, or not at all."""
+    """Return the field of a server. `helo` is None where the client greeted with its own name, or not at all.
+
+    With `hidden` it says neither name nor address of the client: `Received: (HELO x) (user)`, as patched qmail for its users.
+    """
     greeting = b"" if helo is None else b" (HELO %s)" % helo.translate(_TO_SAFE)
-    info = b"" if remote_info is None else remote_info.translate(_TO_SAFE) + b"@"
-    return b"Received: from %s%s (%s%s)\n  by %s with %s; %s\n" % (
-        remote_host.translate(_TO_SAFE),
+    info = b"" if remote_info is None else remote_info.translate(_TO_SAFE)
+    if not hidden:
+        greeting = b" from " + remote_host.translate(_TO_SAFE) + greeting
+        info += (b"" if remote_info is None else b"@") + remote_ip.translate(_TO_SAFE)
+    return b"Received:%s (%s)\n  by %s with %s; %s\n" % (
         greeting,
         info,
-        remote_ip.translate(_TO_SAFE),
         local.translate(_TO_SAFE),
         protocol,
         _date(when, local_dates),

@@ -45,6 +45,7 @@ class Plan:
     smtp_capabilities: CollectNow | None = None
     smtp_verbs: CollectNow | None = None
     smtp_command: Decide | None = None
+    smtp_auth: Decide | None = None
     smtp_mail: Decide | None = None
     smtp_rcpt: Decide | None = None
     smtp_data: Decide | None = None

@@ -35,7 +35,7 @@ from pluq.smtpd.results import mark
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pluq.hookspecs.context import Recipient, Transaction
+    from pluq.hookspecs.context import Login, Recipient, Transaction
     from pluq.hookspecs.message import Message
     from pluq.smtpd.session import SmtpSession
 
@@ -88,6 +88,7 @@ async def connect(smtp: SmtpSession) -> None:
     if plan.smtp_connect is not None:
         verdict = await plan.smtp_connect(session=smtp.session, connection=connection)
         smtp.first_environment = dict(smtp.session.environment)
+        smtp.first_info = smtp.session.remote_info
     if isinstance(verdict, Reject | Defer):
         smtp.barred = reply_line(verdict)
     if passes(smtp, verdict, SESSION):
@@ -126,6 +127,12 @@ async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: byt
         smtp.reply(answer)
     else:
         passes(smtp, answer)
+
+
+async def logged_in(smtp: SmtpSession, login: Login) -> bool:
+    """Ask the plugins about a login that was proved; False where one objects."""
+    chain = smtp.service.plan.smtp_auth
+    return chain is None or passes(smtp, await chain(session=smtp.session, login=login), GREETING)
 
 
 async def helo(smtp: SmtpSession, name: bytes, extended: bool) -> None:

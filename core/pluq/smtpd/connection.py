@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pluq.errors import ClientGone, ProtocolError
 
 if TYPE_CHECKING:
-    from pluq.hookspecs.context import Tls, Transaction
+    from pluq.hookspecs.context import Login, Tls, Transaction
     from pluq.smtpd.session import SmtpSession
 
 # RFC 4954 section 4: a line of an AUTH exchange may have 12288 octets.
@@ -53,7 +53,7 @@ class Connection:
     async def read_line(self, limit: int = MAX_LINE) -> bytes:
         """Return the next line without its CRLF (or LF). Raises ProtocolError for one that is too long, and drops it."""
         smtp = self._smtp
-        while (line := smtp.take_line()) is None:
+        while (line := smtp.take_bounded_line()) is None:
             await self._wait()
         line = line.removesuffix(b"\r")
         if len(line) > limit:
@@ -90,6 +90,15 @@ class Connection:
         smtp.session.tls = tls
         return tls
 
+    async def log_in(self, login: Login) -> bool:
+        """Make a login that was proved the session's, unless another plugin objects (smtp_auth): its reply was given then."""
+        from pluq.smtpd import ask
+
+        if not await ask.logged_in(self._smtp, login):
+            return False
+        self._smtp.session.login = login
+        return True
+
     async def reset(self) -> None:
         """Forget what the client said so far, as after the banner: greeting, login, transaction, notes, variables."""
         smtp, session = self._smtp, self._smtp.session
@@ -98,10 +107,12 @@ class Connection:
             await pending
         smtp.forget()
         session.helo, session.extended, session.login = None, False, None
+        session.hides_client = False
         session.results.clear()
         session.notes.clear()
         if smtp.first_environment is not None:
             session.environment = dict(smtp.first_environment)
+            session.remote_info = smtp.first_info
 
     def close(self) -> None:
         """End the session, after what was replied."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pluq.hookspecs.context import Session, Tls
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 
 
-def session_of(environment: Mapping[str, str], profile: str = "stock") -> Session:
-    """Return the session that tcpserver's variables describe."""
+def session_of(environment: Mapping[str, str], profile: str = "stock", arguments: Sequence[str] = ()) -> Session:
+    """Return the session that tcpserver's variables describe. `arguments` are those of the program."""
     local_ip = environment.get("TCPLOCALIP")
     local = environment.get("TCPLOCALHOST", local_ip)
     return Session(
@@ -42,6 +42,7 @@ def session_of(environment: Mapping[str, str], profile: str = "stock") -> Sessio
         local_port=port_number(environment.get("TCPLOCALPORT")),
         local_host="unknown" if local is None else local,
         environment=dict(environment),
+        arguments=tuple(arguments),
     )
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pluq.errors import ClientGone, ConfigError
+from pluq.errors import ClientGone, ConfigError, ProtocolError
 from pluq.hookspecs.context import Session, Tls, Transaction
 from pluq.plan import EMPTY
 from pluq.smtpd import replies, verbs
@@ -117,6 +117,7 @@ class SmtpSession:
         "eof",
         "fake_helo",
         "first_environment",
+        "first_info",
         "incoming",
         "is_bad_sender",
         "is_discarding",
@@ -144,6 +145,7 @@ class SmtpSession:
         """The refusal of HELO: what MAIL hears until a better greeting."""
         self.first_environment: dict[str, str] | None = None
         """What the connection came with: TLS takes it back to this."""
+        self.first_info = session.remote_info
         self.is_discarding = False
         """A plugin wants the message of this transaction dropped."""
         self.fake_helo: bytes | None = None
@@ -255,6 +257,14 @@ class SmtpSession:
 
     def take_line(self) -> bytes | None:
         """Return the next line without its LF, None where it is not there yet. A line without end is dropped, and refused once."""
+        try:
+            return self.take_bounded_line()
+        except ProtocolError:
+            self.reply(replies.LINE_TOO_LONG)
+            return self.take_line() if self._at < len(self._input) else None
+
+    def take_bounded_line(self) -> bytes | None:
+        """Return the next line as `take_line`. Raises ProtocolError for one that is too long, once; its rest will be dropped."""
         end = self._input.find(b"\n", self._at)
         if end >= 0:
             line = self._input[self._at : end]
@@ -262,14 +272,14 @@ class SmtpSession:
             if not self._skipping and len(line) <= LINE_BYTES:
                 return line
             if not self._skipping:
-                self.reply(replies.LINE_TOO_LONG)
+                raise ProtocolError("line too long")
             self._skipping = False
-            return self.take_line() if self._at < len(self._input) else None
+            return self.take_bounded_line() if self._at < len(self._input) else None
         if len(self._input) - self._at > LINE_BYTES:
-            if not self._skipping:
-                self.reply(replies.LINE_TOO_LONG)
-            self._skipping = True
+            is_first, self._skipping = not self._skipping, True
             self._at = len(self._input)
+            if is_first:
+                raise ProtocolError("line too long")
         return None
 
     def take(self, count: int) -> bytes:
