@@ -26,6 +26,7 @@ from pluq.send.remover import CleanPipes
 from pluq.send.scheduler import Scheduler
 from pluq.send.signals import Signals
 from pluq.send.startup import CannotStartError, enter_queue, lock_queue
+from pluq.store.control import ControlFiles
 
 if TYPE_CHECKING:
     from pluq.config import Home
@@ -39,11 +40,13 @@ CANNOT_START = 111
 class Pipes:
     """The surroundings of a scheduler between pipes: nothing can be connected again."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, signals: Signals, controls: ControlFiles) -> None:
         self._scheduler = scheduler
+        self._signals = signals
+        self._controls = controls
 
     def work(self) -> None:
-        """Nothing to see to."""
+        self._signals.apply(self._scheduler, self._controls)
 
     def wake_at(self) -> float | None:
         return None
@@ -61,7 +64,7 @@ def run(home: Home, environment: Mapping[str, str]) -> int:
     """Run until TERM or the death of another program; returns the exit code."""
     lines = log.LineWriter(LOG)
     try:
-        scheduler, signals = start(home, environment, lines)
+        scheduler = start(home, environment, lines)
     except CannotStartError as error:
         lines.write(log.alert(f"cannot start: {error}"))
         lines.flush()
@@ -69,15 +72,13 @@ def run(home: Home, environment: Mapping[str, str]) -> int:
     scheduler.inventory.load()
     scheduler.common.log_status()
     lines.flush()
-    signals.apply(scheduler, home.controls)
     while not scheduler.may_leave:
         scheduler.turn()
-        signals.apply(scheduler, home.controls)
     scheduler.leave()
     return 0
 
 
-def start(home: Home, environment: Mapping[str, str], lines: log.LineWriter) -> tuple[Scheduler, Signals]:
+def start(home: Home, environment: Mapping[str, str], lines: log.LineWriter) -> Scheduler:
     """Check everything and connect. Raises CannotStartError."""
     settings = enter_queue(home)
     selector = selectors.DefaultSelector()
@@ -96,11 +97,11 @@ def start(home: Home, environment: Mapping[str, str], lines: log.LineWriter) -> 
     remover = CleanPipes(CLEAN_WRITER, CLEAN_READER, warn, cleaner_lost)
     injector = WaitingInjector(home, environment, warn)
     scheduler = Scheduler(common, remover, injector, selector, time.time, fast=False)
-    scheduler.surroundings = Pipes(scheduler)
+    scheduler.surroundings = Pipes(scheduler, signals, home.controls)
     for channel, (writer, reader), limit in zip(common.channels, DELIVERERS, limits, strict=True):
         channel.connect(reader, writer, limit)
         scheduler.attach(channel)
-    return scheduler, signals
+    return scheduler
 
 
 def first_byte(reader: int) -> bytes:

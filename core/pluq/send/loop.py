@@ -18,7 +18,8 @@ import os
 import selectors
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from pluq import log
 from pluq.queue.layout import QueueLayout
@@ -61,18 +62,30 @@ class Retry:
         self._pause = FIRST_PAUSE_SECONDS
 
 
+class Paths(NamedTuple):
+    """Where the others listen."""
+
+    todo: str
+    deliverers: tuple[str, str]
+
+
 class Sockets:
     """The surroundings of a resident scheduler."""
 
     def __init__(
-        self, scheduler: Scheduler, link: DaemonLink, todo_path: str, deliverer_paths: tuple[str, str], clock: Clock
+        self,
+        scheduler: Scheduler,
+        link: DaemonLink,
+        paths: Paths,
+        clock: Clock,
+        obey: Callable[[Scheduler], None],
     ) -> None:
         self._scheduler = scheduler
         self._common = scheduler.common
         self._link = link
-        self._todo_path = todo_path
-        self._deliverer_paths = deliverer_paths
+        self._paths = paths
         self._clock = clock
+        self._obey = obey
         self._link_retry = Retry()
         self._link_blocked = False
         self._channel_retries = (Retry(), Retry())
@@ -81,6 +94,7 @@ class Sockets:
     # Connections
 
     def work(self) -> None:
+        self._obey(self._scheduler)
         now = self._clock()
         if self._common.leaving:
             self._drain(now)
@@ -105,7 +119,7 @@ class Sockets:
 
     def _connect_link(self, now: float) -> None:
         try:
-            sock = unix.connect(self._todo_path, socket.SOCK_SEQPACKET, 0.0)
+            sock = unix.connect(self._paths.todo, socket.SOCK_SEQPACKET, 0.0)
         except OSError:
             self._link_retry.failed(now)
             return
@@ -116,7 +130,7 @@ class Sockets:
 
     def _connect_channel(self, channel: Channel, retry: Retry, now: float) -> None:
         try:
-            sock = unix.connect(self._deliverer_paths[channel.index], socket.SOCK_STREAM, 0.0)
+            sock = unix.connect(self._paths.deliverers[channel.index], socket.SOCK_STREAM, 0.0)
         except OSError:
             retry.failed(now)
             return
@@ -201,16 +215,15 @@ def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: 
     link = DaemonLink(warn)
     injector = DaemonInjector(selector, f"{home.run}/qmqp", warn)
     scheduler = Scheduler(common, link, injector, selector, time.time, fast=True)
-    sockets = Sockets(scheduler, link, todo_path, (lspawn_path, rspawn_path), time.time)
+    paths = Paths(todo_path, (lspawn_path, rspawn_path))
+    sockets = Sockets(scheduler, link, paths, time.time, lambda scheduler: signals.apply(scheduler, home.controls))
     scheduler.surroundings = sockets
     scheduler.inventory.load()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    signals.apply(scheduler, home.controls)
     while not sockets.may_leave:
         scheduler.turn()
-        signals.apply(scheduler, home.controls)
     scheduler.leave()
     os.close(lock)
     return 0

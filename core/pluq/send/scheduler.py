@@ -47,7 +47,7 @@ class Surroundings(Protocol):
     """What connects a scheduler with the rest of the world."""
 
     def work(self) -> None:
-        """Begin a turn: see to the connections."""
+        """Begin a turn: obey signals, see to the connections."""
 
     def wake_at(self) -> float | None:
         """Return when `work` has something to do."""
@@ -98,9 +98,9 @@ class Scheduler:
         wait = most_seconds if wake_at is None else min(most_seconds, max(0.0, wake_at - self._clock()))
         events = self.selector.select(wait)
         self.common.now = int(self._clock())
+        self.surroundings.work()
         for key, mask in events:
             key.data(mask)
-        self.surroundings.work()
         if not self.common.leaving:
             self.scan.work()
             self.stale.work()

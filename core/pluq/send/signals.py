@@ -1,6 +1,6 @@
 """Signals of the scheduler: TERM leaves, HUP reads control files again, ALRM tries everything now.
 
-A handler only notes the signal and wakes the loop, which acts between two turns.
+A handler only notes the signal and wakes the loop, which acts before it looks at anything else that has come.
 """
 
 from __future__ import annotations
