@@ -21,9 +21,8 @@ from pluq.remote.pool import Pool
 from pluq.remote.route import Route
 from pluq.remote.tcpto import parse_records
 from pluq.testing.dns import FakeDns
+from pluq.testing.remote_home import MESSAGE, WIRE, RemoteHome
 from pluq.testing.smtp_peer import Fault, SmtpPeer
-
-from .conftest import MESSAGE, WIRE, RemoteHome
 
 MakeJob = Callable[..., Job]
 LIMIT = 20.0

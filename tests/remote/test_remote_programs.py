@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from pluq.testing.dns import FakeDns, Fault
+from pluq.testing.remote_home import MESSAGE, WIRE, RemoteHome
 from pluq.testing.smtp_peer import SmtpPeer
-
-from .conftest import MESSAGE, WIRE, RemoteHome
 
 
 def run(

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from pluq.testing.remote_home import WIRE, RemoteHome
 from pluq.testing.smtp_peer import Fault, SmtpPeer
 from pluq.wire.spawn import ReportDecoder, decode_limit, encode_command
-
-from .conftest import WIRE, RemoteHome
 
 PATIENCE = 30.0
 SINK = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin")

@@ -6,7 +6,8 @@
     stack.stop()
 
 The home has the domain example.org and the user `joe`, whose mail goes to a Maildir under `folder`. As root it has all the qmail users,
-else (or with `single`) one user is everything. `folder` must be passable for all of them. Its log is `folder/log`.
+else (or with `single`) one user is everything. `folder` must be passable for all of them. Its log is `folder/log`. A test that writes
+profiles with a `listen` of their own, one of them on `port`, sets `listens_itself`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Stack:
         self.port = free_port()
         self.command: Sequence[str] = [str(BIN / "pluq"), "serve"]
         self.log = self.folder / "log"
+        self.listens_itself = False
         self._process: subprocess.Popen[bytes] | None = None
         ids = current_ids() if single else qmail_ids()
         self.split = not ids.single
@@ -145,7 +147,9 @@ class Stack:
 
     def start(self, environment: Mapping[str, str] | None = None) -> Self:
         """Start the stack and wait until it answers. `environment` is added to our own."""
-        command = [*self.command, "--home", self.home.path, "--listen", f"127.0.0.1:{self.port}"]
+        command = [*self.command, "--home", self.home.path]
+        if not self.listens_itself:
+            command += ["--listen", f"127.0.0.1:{self.port}"]
         variables = {**os.environ, **(environment or {})}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables)

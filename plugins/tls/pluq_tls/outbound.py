@@ -19,7 +19,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from pluq import Context, Defer, Delivery, Verdict
-from pluq.errors import ConfigError
+from pluq.errors import ConfigError, ProtocolError
 from pluq_tls.contexts import VERSIONS, is_host_name, load_certificate
 
 if TYPE_CHECKING:
@@ -76,12 +76,11 @@ class Outbound:
         try:
             context = self.opportunistic if authorities is None else self.make_context(authorities)
             await connection.start_tls(context, host if authorities is not None else None)
-        except (OSError, ConfigError) as error:
+        except (OSError, ConfigError, ProtocolError) as error:
             self.note_failure(host)
             if authorities is not None:
-                return Defer(451, None, f"TLS unable to verify server with {authorities}: {error}")
+                return Defer(451, None, f"TLS unable to verify server with control/tlshosts/{host}.pem: {error}")
             return Defer(451, None, f"TLS connect failed: {error}; connecting to {connection.address}.")
-        await connection.hello(connection.helo, True)
         return None
 
     def refusal(self, host: str, authorities: str | None, what: str) -> Defer:
