@@ -17,6 +17,7 @@ Source: qmail-start(8), qmail-start.c.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -87,7 +88,8 @@ def start_queue_daemon(home: Home, ids: Ids) -> None:
 
     packets = socket.SOCK_SEQPACKET
     try:
-        os.makedirs(home.run, mode=0o755, exist_ok=True)
+        if not os.path.isdir(home.run):
+            os.mkdir(home.run, mode=0o755)
         lock_run(f"{home.run}/lock", 0.0)
         qmqp = bind_unix(f"{home.run}/qmqp", socket.SOCK_STREAM, 0o666, 0)
         lease = bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"])
@@ -103,8 +105,6 @@ def start_queue_daemon(home: Home, ids: Ids) -> None:
 
 def run_queue_daemon(home: Home, ids: Ids, sockets: QueueSockets, parent: int) -> None:
     """Watch over the daemon until the parent has gone."""
-    import signal
-
     import pluq.queue.daemon
     from pluq.supervisor.notify import Notifier
     from pluq.supervisor.privileges import end_with_parent, user_identity
@@ -171,8 +171,6 @@ def in_child(run: Callable[[], object]) -> NoReturn:
 
 def become(command: Sequence[str]) -> NoReturn:
     """Run a program found on PATH in place of this one. Raises OSError."""
-    import signal
-
     # Python ignores SIGPIPE; programs expect to die of it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execvp(command[0], list(command))
