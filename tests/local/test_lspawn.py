@@ -271,3 +271,15 @@ def test_a_scheduler_that_does_not_read_is_not_waited_for(stack, joe):
         pass
     assert stack.deliver(b"joe@h") == b"Kdid 1+0+0\n"
     deaf.close()
+
+
+def test_a_number_may_be_used_again_as_soon_as_it_was_reported(stack, joe):
+    """A scheduler with everything in use does nothing else, for thousands of deliveries."""
+    stack.start()
+    numbers = range(50)
+    for number in numbers:
+        stack.order(number, b"joe@host.example")
+    for _ in range(40):
+        for number in numbers:
+            assert stack.report(number) == b"Kdid 1+0+0\n"
+            stack.order(number, b"joe@host.example")

@@ -136,6 +136,8 @@ class Lspawn:
 
     def _read(self, link: Link) -> None:
         if link.out:
+            # The scheduler may use a number again as soon as it has the report, which is before the end of this turn.
+            self._free_numbers()
             self._flush(link)
         try:
             data = os.read(link.reader, READ_BYTES)
@@ -358,12 +360,15 @@ class Lspawn:
 
     def _send_reports(self) -> None:
         """Send what has been reported; only now the numbers are free again."""
-        for job in self._ended:
-            job.link.busy.discard(job.command.number)
-        self._ended.clear()
+        self._free_numbers()
         for link in self._links:
             if link.out:
                 self._flush(link)
+
+    def _free_numbers(self) -> None:
+        for job in self._ended:
+            job.link.busy.discard(job.command.number)
+        self._ended.clear()
 
     def _act_on(self, caught: set[int]) -> None:
         if signal.SIGHUP in caught:
