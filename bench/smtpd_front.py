@@ -68,7 +68,7 @@ class NullSubmitter:
 
 def make_home(path: str) -> Home:
     os.makedirs(f"{path}/control")
-    for name, text in {"me": "mx.example.org", "rcpthosts": "bench.example"}.items():
+    for name, text in {"me": "mx.example.org", "rcpthosts": "bench.example", "concurrencyincoming": "20000"}.items():
         with open(f"{path}/control/{name}", "w", encoding="ascii") as file:
             file.write(f"{text}\n")
     return Home(path)
@@ -76,6 +76,7 @@ def make_home(path: str) -> Home:
 
 def start_server(home: Home, sock: socket.socket, descriptor: int, profile: bool) -> int:
     """Fork the server and return its process number."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     pid = os.fork()
     if pid:
         return pid
@@ -122,6 +123,37 @@ def report(messages: int, seconds: float, before: tuple[float, float], after: tu
     )
 
 
+def resident_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def hold_idle(pid: int, port: int, count: int) -> None:
+    """Open connections that say EHLO and no more; print what one costs the server."""
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (count + 100, max(count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    )
+    before = resident_bytes(pid)
+    held = []
+    for _ in range(count):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.sendall(b"EHLO client.example\r\n")
+        held.append(sock)
+    for sock in held:
+        said = b""
+        while not said.endswith(b"250 8BITMIME\r\n"):
+            said += sock.recv(500)
+    more = resident_bytes(pid) - before
+    begin = cpu_seconds(pid)
+    time.sleep(5)
+    used = sum(cpu_seconds(pid)) - sum(begin)
+    print(
+        f"{count} idle connections: {more / (1 << 20):.1f} MiB, {more / count:.0f} bytes each; {used / 5:.1%} CPU at rest"
+    )
+    for sock in held:
+        sock.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=10000)
@@ -130,6 +162,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--reuse", action="store_true", help="many messages on a connection")
     parser.add_argument("--spool", action="store_true", help="write messages to a file")
+    parser.add_argument("--idle", type=int, default=0, metavar="N", help="hold so many idle connections first")
     parser.add_argument("--profile", action="store_true", help="show where the time goes (slow)")
     options = parser.parse_args()
     if not os.path.exists(SMTP_SOURCE):
@@ -143,6 +176,8 @@ def main() -> int:
         os.dup2(log, 2)
         pid = start_server(home, sock, file.fileno() if options.spool else -1, options.profile)
         os.dup2(saved, 2)
+        if options.idle:
+            hold_idle(pid, sock.getsockname()[1], options.idle)
         for _ in range(options.runs):
             before = cpu_seconds(pid)
             seconds = load(sock.getsockname()[1], options.messages, options.sessions, options.size, options.reuse)

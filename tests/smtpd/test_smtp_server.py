@@ -5,6 +5,7 @@ import shutil
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import time
 from contextlib import ExitStack
@@ -297,6 +298,121 @@ def test_several_workers_share_the_sockets(server):
     for pid in children:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+TLS_PLUGIN = """
+import ssl
+from pluq import Plugin, hook
+
+class SiteTls(Plugin):
+    name = "sitetls"
+
+    def context_of(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.context.home.control("cert.pem"))
+        return context
+
+    @hook
+    async def smtp_preamble(self, session, connection):
+        if "IMPLICIT" in __import__("os").environ:
+            await connection.start_tls(self.context_of())
+
+    @hook
+    def smtp_capabilities(self, session):
+        return [] if session.tls else [b"STARTTLS"]
+
+    @hook
+    def smtp_verbs(self):
+        return {b"STARTTLS": self.starttls}
+
+    async def starttls(self, session, argument, connection):
+        connection.reply(b"220 ready for tls\\r\\n")
+        await connection.start_tls(self.context_of())
+"""
+
+
+@pytest.fixture
+def tls_server(server, monkeypatch):
+    """A server with a plugin of the site that knows TLS."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    pem = server.home.control("cert.pem")
+    key = [
+        *[
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=mx.example.org",
+        ],
+        "-keyout",
+        pem,
+    ]
+    subprocess.run(["openssl", "req", "-x509", *key, "-out", pem + ".crt"], check=True, capture_output=True)
+    with open(pem, "a") as both, open(pem + ".crt") as certificate:
+        both.write(certificate.read())
+    (server.folder / "home/plugins").mkdir()
+    (server.folder / "home/plugins/sitetls.py").write_text(TLS_PLUGIN)
+    server.control(pluq_toml='[profile.stock]\nplugins = ["sitetls"]\n')
+    return server
+
+
+def trusting_all() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])
+def test_starttls_encrypts_what_follows(tls_server, size):
+    tls_server.start()
+    with tls_server.client() as client:
+        client.starttls(context=trusting_all())
+        client.sendmail("a@b", ["ann@example.org"], "Subject: hi\r\n\r\n" + ("x" * 62 + "\r\n") * (size // 63 + 1))
+    (message,) = tls_server.messages()
+    assert " with ESMTPS (TLS_" in message
+    assert len(message) > size
+
+
+def test_what_was_sent_along_with_starttls_in_the_clear_is_never_carried_out(tls_server):
+    tls_server.start()
+    with tls_server.connect() as sock:
+        assert sock.recv(100).startswith(b"220 ")
+        sock.sendall(b"EHLO c\r\nMAIL FROM:<evil@b>\r\nSTARTTLS\r\nRCPT TO:<ann@example.org>\r\nDATA\r\n")
+        said = b""
+        while not said.endswith(b"ready for tls\r\n"):
+            said += sock.recv(1000)
+        with trusting_all().wrap_socket(sock) as encrypted:
+            encrypted.sendall(b"NOOP\r\nDATA\r\nQUIT\r\n")
+            with encrypted.makefile("rb") as lines:
+                assert [line[:3] for line in lines] == [b"250", b"503", b"221"]
+
+
+def test_tls_may_come_before_the_banner(tls_server, monkeypatch):
+    monkeypatch.setenv("IMPLICIT", "1")
+    tls_server.start()
+    with smtplib.SMTP_SSL("127.0.0.1", tls_server.port, timeout=PATIENCE, context=trusting_all()) as client:
+        client.sendmail("a@b", ["ann@example.org"], "Subject: hi\r\n\r\nbody\r\n")
+    assert " with ESMTPS (TLS_" in tls_server.messages()[0]
+
+
+def test_a_client_that_speaks_no_tls_after_starttls_is_hung_up_on(tls_server):
+    tls_server.start()
+    with tls_server.connect() as sock, sock.makefile("rb") as lines:
+        sock.sendall(b"STARTTLS\r\n")
+        assert [lines.readline()[:3] for _ in range(2)] == [b"220", b"220"]
+        sock.sendall(b"MAIL FROM:<a@b>\r\n" * 10)
+        try:
+            assert b"250" not in lines.read()
+        except ConnectionResetError:
+            pass
+    until(lambda: "TLS handshake failed" in tls_server.log(), "the failure is logged")
+    until(lambda: tls_server.log().endswith("tcpserver: status: 0/1000\n"), "its place is free again")
+    assert greeting(tls_server).startswith(b"220 ")
 
 
 @pytest.mark.integration

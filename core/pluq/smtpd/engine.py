@@ -90,9 +90,12 @@ class Engine(SMTP):
             return False
         self.smtp.end_of_input()
         self._wake(False)
-        return True  # the replies to what has arrived are still to be sent
+        # The replies to what has arrived are still to be sent; under TLS the layer closes by itself.
+        return self.smtp is not None and self.smtp.session.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.transport is None:  # a failed handshake was told before
+            return
         self.transport = None
         if self.smtp is None:
             return
@@ -202,11 +205,19 @@ class Engine(SMTP):
 
         if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        transport = await self.loop.start_tls(
-            self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-        )
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
+        try:
+            transport = await self.loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+            # uvloop says nothing at all of a client that is gone so early.
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+        except BaseException:
+            # The event loop tells nobody else that this connection is over.
+            if self.transport is not None:
+                self.transport.abort()
+            self.loop.call_soon(self.connection_lost, None)
+            raise
         self.transport = transport
         self._is_paused = False
         return describe(transport.get_extra_info("ssl_object"))
