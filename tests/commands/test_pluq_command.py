@@ -44,6 +44,46 @@ def test_a_verb_gets_its_arguments(call, tmp_path):
     assert "pluq init" in out
 
 
+PLUGIN = '''
+from pluq import Plugin
+
+def greet(arguments):
+    """Say hello."""
+    print("hello", *arguments)
+    return 3
+
+class Greeter(Plugin):
+    """A plugin with a command."""
+    name = "greeter"
+
+    @classmethod
+    def cli_commands(cls):
+        return {"greet": greet}
+'''
+
+
+def test_a_plugin_has_commands_of_its_own(call, tmp_path, monkeypatch):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "greeter.py").write_text(PLUGIN)
+    monkeypatch.setenv("PLUQ_HOME", str(tmp_path))
+    assert call("greeter", "greet", "joe") == (3, "hello joe\n", "")
+    code, out, _ = call("greeter", "--help")
+    assert code == 0
+    assert "greet  Say hello." in out
+    code, out, err = call("greeter", "great")
+    assert (code, out) == (100, "")
+    assert "no command 'great'; did you mean 'greet'?" in err
+
+
+def test_a_plugin_that_cannot_be_loaded_says_so(call, tmp_path, monkeypatch):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text("raise RuntimeError('no')\n")
+    monkeypatch.setenv("PLUQ_HOME", str(tmp_path))
+    code, _, err = call("broken", "greet")
+    assert code == 111
+    assert "RuntimeError" in err
+
+
 def test_a_demo_says_which_port_is_taken():
     port = demo.choose_port(None)
     import socket

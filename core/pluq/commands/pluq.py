@@ -1,4 +1,7 @@
-"""pluq VERB ...: the commands that qmail has no name for. Each verb is a module, imported only when it is called."""
+"""pluq VERB ...: the commands that qmail has no name for. Each verb is a module, imported only when it is called.
+
+A word that is no verb may be an installed plugin: `pluq dkim keygen example.org` is the command "keygen" of the plugin "dkim".
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ VERBS = {
     "queue": "look after the queue directory: check, repair",
     "serve": "run the whole stack: listen, accept, deliver",
 }
-USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq VERB --help\n"
+USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq PLUGIN COMMAND [ARGUMENT]...\n       pluq VERB --help\n"
 
 
 def overview() -> str:
@@ -39,5 +42,11 @@ def main() -> int:
 
         sys.stdout.write(f"pluq {version('pluq')}\n")
         return 0
+    if arguments:
+        from pluq.plan.commands import run_plugin_command
+
+        status = run_plugin_command(arguments[0], arguments[1:])
+        if status is not None:
+            return status
     sys.stderr.write(overview() if not arguments else f"pluq: no verb {arguments[0]!r}\n{overview()}")
     return 100
