@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 PASSWORD_FD = 3
@@ -51,22 +52,27 @@ def check_password(argv: list[str], data: bytes) -> bytes | None:
     return verdict(os.waitpid(child, 0)[1])
 
 
-def spawn(argv: list[str], password: int) -> int:
+def spawn(
+    argv: list[str], password: int, environment: Mapping[str, str] | None = None, *, detached: bool = False
+) -> int:
     """Start the program with `password` as its descriptor 3; return its process id. Raises OSError.
 
-    A script without a #! line runs in the shell, as under execvp(3).
+    `environment` takes the place of ours. `detached`: 0 and 1 are /dev/null, and the program leads a process group. A script without
+    a #! line runs in the shell, as under execvp(3).
     """
-    options: dict[str, Any] = {
-        "file_actions": [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)],
-        "setsigdef": [signal.SIGPIPE, signal.SIGXFSZ],
-    }
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)]
+    options: dict[str, Any] = {"setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}
+    if detached:
+        actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+        options["setpgroup"] = 0
+    variables = os.environ if environment is None else environment
     try:
-        return os.posix_spawnp(argv[0], argv, os.environ, **options)
+        return os.posix_spawnp(argv[0], argv, variables, file_actions=actions, **options)
     except OSError as error:
         script = shutil.which(argv[0])
         if error.errno != errno.ENOEXEC or script is None:
             raise
-        return os.posix_spawn(SHELL, [SHELL, script, *argv[1:]], os.environ, **options)
+        return os.posix_spawn(SHELL, [SHELL, script, *argv[1:]], variables, file_actions=actions, **options)
 
 
 def verdict(status: int) -> bytes | None:
