@@ -1,6 +1,7 @@
-"""pluq demo: a whole mail system to try, as the current user, on a loopback port.
+"""pluq demo: a whole mail system to try, as the current user, on loopback ports.
 
-Makes a qmail home in a folder with one mailbox (you@pluq.test), starts the stack, sends a message over SMTP, shows it in the
+Makes a qmail home in a folder with one mailbox (you@pluq.test) and three profiles: mail from others, submission with TLS and a
+login, the same with TLS from the start. Starts the stack, sends a message to the first and one to the second, shows them in the
 Maildir, tells how to send the next, and runs until interrupted. Nothing outside the folder is touched, and mail for other
 people of this machine stays in it as well.
 """
@@ -25,23 +26,48 @@ if TYPE_CHECKING:
 
 DOMAIN = "pluq.test"
 ADDRESS = f"you@{DOMAIN}"
-USUAL_PORT = 2525
+USUAL_PORTS = (2525, 2587, 2465)
+LOGIN_FILE = "demo-password"
+PLUQ = (sys.executable, "-c", "import sys; from pluq.commands.pluq import main; sys.exit(main())")
 START_SECONDS = 20.0
 DELIVERY_SECONDS = 20.0
 STOP_SECONDS = 20.0
 LOG_LINES = 20
 
+PROFILES = """\
+# Three profiles in one daemon; see docs/settings.md for everything that can be set.
+
+[profile.mx]
+listen = ["127.0.0.1:{mx}"]
+plugins = ["size", "tls"]
+
+[profile.submission]
+listen = ["127.0.0.1:{submission}"]
+plugins = ["size", "tls", "auth"]
+tls.required = true
+auth.required = true
+
+[profile.submissions]
+extends = "submission"
+listen = ["127.0.0.1:{submissions}"]
+tls.implicit = true
+"""
+
 HOW_TO = """
 The mail system runs until you press Ctrl-C. To send the next message:
 
-  swaks --server 127.0.0.1:{port} --from me@example.org --to {address}
+  swaks --server 127.0.0.1:{mx} --from me@example.org --to {address}
 
-  python3 -c 'import smtplib; smtplib.SMTP("127.0.0.1", {port}).sendmail("me@example.org", "{address}", "Subject: hello\\n\\nhi\\n")'
+  swaks --server 127.0.0.1:{submission} --tls --auth-user you --auth-password {password} --from {address} --to {address}
+
+  swaks --server 127.0.0.1:{submissions} --tlsc --auth-user you --auth-password {password} --from {address} --to {address}
+
+  python3 -c 'import smtplib; smtplib.SMTP("127.0.0.1", {mx}).sendmail("me@example.org", "{address}", "Subject: hello\\n\\nhi\\n")'
 
   echo 'Subject: hello' | PLUQ_HOME={home} {home}/bin/sendmail {address}
 
 Mailbox:  {maildir}
-Settings: {home}/control
+Settings: {home}/control, profiles in {home}/control/pluq.toml
 Log:      {log}
 """
 
@@ -52,10 +78,12 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Demo:
-    """One home made for trying, and the port that it listens on."""
+    """One home made for trying, and the ports that it listens on: from others, submission, the same with TLS at once."""
 
     home: Home
-    port: int
+    mx: int
+    submission: int
+    submissions: int
 
     @property
     def mailbox(self) -> str:
@@ -68,6 +96,12 @@ class Demo:
     @property
     def log(self) -> str:
         return f"{self.home.path}/log"
+
+    @property
+    def password(self) -> str:
+        """The password of the user `you`, made at the first start."""
+        with open(f"{self.home.path}/{LOGIN_FILE}") as file:
+            return file.read().strip()
 
 
 def main() -> int:
@@ -89,7 +123,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument("--home", metavar="DIR", default="home", help="the folder to use (default: ./home)")
     parser.add_argument("--once", action="store_true", help="stop after the first delivery")
     parser.add_argument(
-        "--port", metavar="N", type=int, help=f"port on 127.0.0.1 (default: {USUAL_PORT}, or a free one)"
+        "--port", metavar="N", type=int, help=f"port on 127.0.0.1 (default: {USUAL_PORTS[0]}, or a free one)"
     )
     return parser.parse_args()
 
@@ -97,15 +131,16 @@ def parse_arguments() -> Namespace:
 def run(options: Namespace) -> int:
     from pluq.config import Home
 
-    demo = Demo(Home(os.path.abspath(options.home)), choose_port(options.port))
+    ports = choose_ports(options.port)
+    demo = Demo(Home(os.path.abspath(options.home)), *ports)
     make(demo)
     with running(demo) as stack:
-        say(f"serving {demo.home.path} on 127.0.0.1:{demo.port}")
-        token = send_message(demo)
-        show(wait_delivered(demo, token, stack))
+        say(f"serving {demo.home.path} on 127.0.0.1: ports {', '.join(map(str, ports))}")
+        show(wait_delivered(demo, send_message(demo), stack))
+        show(wait_delivered(demo, submit_message(demo), stack))
         if options.once:
             return 0
-        say(HOW_TO.format(port=demo.port, address=ADDRESS, home=demo.home.path, maildir=demo.maildir, log=demo.log))
+        say(how_to(demo))
         stack.wait()
         raise DemoError(f"the stack ended by itself\n{last_lines(demo.log)}")
 
@@ -115,9 +150,33 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def choose_port(wanted: int | None) -> int:
+def how_to(demo: Demo) -> str:
+    return HOW_TO.format(
+        mx=demo.mx,
+        submission=demo.submission,
+        submissions=demo.submissions,
+        password=demo.password,
+        address=ADDRESS,
+        home=demo.home.path,
+        maildir=demo.maildir,
+        log=demo.log,
+    )
+
+
+def choose_ports(wanted: int | None) -> list[int]:
+    """Return three ports; the first is the wanted one."""
+    chosen = [choose_port(wanted, USUAL_PORTS[0])]
+    for usual in USUAL_PORTS[1:]:
+        port = choose_port(None, usual)
+        while port in chosen:
+            port = choose_port(None, 0)
+        chosen.append(port)
+    return chosen
+
+
+def choose_port(wanted: int | None, usual: int) -> int:
     """Return the wanted port, else the usual one, else any that is free."""
-    for port in [wanted] if wanted is not None else [USUAL_PORT, 0]:
+    for port in [wanted] if wanted is not None else [usual, 0]:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -144,6 +203,7 @@ def make(demo: Demo) -> None:
         for folder in ("tmp", "new", "cur"):
             os.makedirs(f"{demo.maildir}/{folder}", mode=0o700, exist_ok=True)
         assign(demo)
+        make_profiles(demo)
     except OSError as error:
         raise DemoError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
 
@@ -170,11 +230,37 @@ def assign(demo: Demo) -> None:
     subprocess.run([f"{demo.home.bin}/qmail-newu"], env={**os.environ, "PLUQ_HOME": demo.home.path}, check=True)
 
 
+def make_profiles(demo: Demo) -> None:
+    """Write the profiles with the ports of this run; make a certificate and the login of `you` at the first."""
+    import secrets
+
+    with open(demo.home.control("pluq.toml"), "w") as file:
+        file.write(PROFILES.format(mx=demo.mx, submission=demo.submission, submissions=demo.submissions))
+    if not os.path.exists(demo.home.control("servercert.pem")):
+        plugin_command(demo, "tls", "self-signed", "--name", f"mail.{DOMAIN}")
+    if not os.path.exists(f"{demo.home.path}/{LOGIN_FILE}"):
+        password = secrets.token_urlsafe(9)
+        plugin_command(demo, "auth", "passwd", "you", text=f"{password}\n")
+        with open(f"{demo.home.path}/{LOGIN_FILE}", "w", opener=private) as file:
+            file.write(f"{password}\n")
+
+
+def private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def plugin_command(demo: Demo, *command: str, text: str = "") -> None:
+    """Run `pluq PLUGIN COMMAND ...` on this home, with `text` on its standard input."""
+    environment = {**os.environ, "PLUQ_HOME": demo.home.path}
+    done = subprocess.run([*PLUQ, *command], input=text, text=True, capture_output=True, env=environment, check=False)
+    if done.returncode:
+        raise DemoError(f"pluq {' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
 @contextlib.contextmanager
 def running(demo: Demo) -> Iterator[subprocess.Popen[bytes]]:
     """Run the stack, its lines going to the log; stop it at the end."""
-    command = [sys.executable, "-c", "import sys; from pluq.commands.pluq import main; sys.exit(main())", "serve"]
-    command += ["--home", demo.home.path, "--listen", f"127.0.0.1:{demo.port}"]
+    command = [*PLUQ, "serve", "--home", demo.home.path]
     with open(demo.log, "ab") as log:
         stack = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -194,10 +280,10 @@ def stop(stack: subprocess.Popen[bytes]) -> None:
 
 
 def wait_greeting(demo: Demo, stack: subprocess.Popen[bytes]) -> None:
-    """Wait until the port greets as an SMTP server."""
+    """Wait until the first port greets as an SMTP server; all of them are bound then."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and stack.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", demo.port), 2) as sock:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", demo.mx), 2) as sock:
             if sock.recv(512).startswith(b"220 "):
                 sock.sendall(b"QUIT\r\n")
                 return
@@ -206,17 +292,40 @@ def wait_greeting(demo: Demo, stack: subprocess.Popen[bytes]) -> None:
 
 
 def send_message(demo: Demo) -> str:
-    """Send one message over SMTP and return the token that it bears."""
+    """Send one message over SMTP, as another mail server would, and return the token that it bears."""
     import smtplib
 
-    token = f"{os.getpid()}.{time.time_ns()}"
-    text = f"From: pluq <pluq@{DOMAIN}>\nTo: {ADDRESS}\nSubject: it works\nX-Token: {token}\n\nThis came over SMTP.\n"
+    token, text = message("it works", "This came over SMTP.")
     try:
-        with smtplib.SMTP("127.0.0.1", demo.port, timeout=DELIVERY_SECONDS) as client:
+        with smtplib.SMTP("127.0.0.1", demo.mx, timeout=DELIVERY_SECONDS) as client:
             client.sendmail(f"pluq@{DOMAIN}", [ADDRESS], text)
     except (OSError, smtplib.SMTPException) as error:
         raise DemoError(f"the message was not accepted: {error}\n{last_lines(demo.log)}") from error
     return token
+
+
+def submit_message(demo: Demo) -> str:
+    """Submit one message with TLS and a login, as a mail program would, and return the token that it bears."""
+    import smtplib
+    import ssl
+
+    token, text = message("submission works", "This was submitted with TLS and a login.")
+    trust = ssl.create_default_context(cafile=demo.home.control("servercert.pem"))
+    trust.check_hostname = False  # the certificate is for mail.pluq.test, and we come to 127.0.0.1
+    try:
+        with smtplib.SMTP("127.0.0.1", demo.submission, timeout=DELIVERY_SECONDS) as client:
+            client.starttls(context=trust)
+            client.login("you", demo.password)
+            client.sendmail(ADDRESS, [ADDRESS], text)
+    except (OSError, smtplib.SMTPException) as error:
+        raise DemoError(f"the submission was not accepted: {error}\n{last_lines(demo.log)}") from error
+    return token
+
+
+def message(subject: str, body: str) -> tuple[str, str]:
+    """Return a token and a message that bears it."""
+    token = f"{os.getpid()}.{time.time_ns()}"
+    return token, f"From: pluq <pluq@{DOMAIN}>\nTo: {ADDRESS}\nSubject: {subject}\nX-Token: {token}\n\n{body}\n"
 
 
 def wait_delivered(demo: Demo, token: str, stack: subprocess.Popen[bytes]) -> str:
