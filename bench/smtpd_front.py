@@ -21,8 +21,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from pluq.config.home import Home
+from pluq.listen.worker import Listener, Worker, serve_worker
 from pluq.queue.refusal import Receipt
-from pluq.smtpd.server import Listener, Worker, serve_worker
+from pluq.smtpd.gate import SmtpGate
 
 SMTP_SOURCE = "/usr/sbin/smtp-source"
 
@@ -86,7 +87,7 @@ def start_server(home: Home, sock: socket.socket, descriptor: int, profile: bool
         def submitter(self, environment: Mapping[str, str]) -> NullSubmitter:
             return submitter
 
-    worker = Bench(home, [Listener(sock)])
+    worker = Bench(home, [Listener(sock)], "smtpd", SmtpGate)
     if profile:
         import cProfile
 

@@ -28,6 +28,8 @@ from pluq.smtpd.session import Service, SmtpSession
 if TYPE_CHECKING:
     import ssl
 
+    from pluq.plan import Plan
+
 # What may wait for a busy session before we stop reading.
 INPUT_BYTES = 65536
 # How long a client may take for its part of a TLS handshake.
@@ -223,6 +225,14 @@ class Engine(SMTP):
         return describe(transport.get_extra_info("ssl_object"))
 
     # -- what the server asks
+
+    @property
+    def plan(self) -> Plan | None:
+        return None if self.smtp is None else self.smtp.service.plan
+
+    def go_down(self) -> None:
+        if self.smtp is not None:
+            self.smtp.go_down()
 
     def check_time(self) -> float:
         """End the session if its client took too long; return the seconds that it may still take."""

@@ -1,218 +1,24 @@
-"""The resident SMTP server: workers on listening sockets that somebody else has bound.
+"""The resident SMTP server: sessions without plugins cost about 4 KiB while they are idle.
 
-    run(home, listeners)     blocks until TERM; forks more workers where the profile asks for them
+    run(home, listeners)     blocks until TERM
 
-Each listener has a profile: its plugins, rules and limits. A worker is one event loop (uvloop where it is installed). A session
-costs about 4 KiB while it is idle.
-
-TERM   no new connections; sessions between messages hear 421, the others end their message; out within DRAIN_SECONDS
-HUP    plugins, rules and control files are read anew; what cannot be used is logged and the old goes on. Sessions keep theirs
-
-Control files and rules are also read anew when they change. There are no look-ups of names: rules of the form =host do not match,
-and Received says "from unknown", as with tcpserver -H.
+How processes, signals, rules and limits work is told in pluq.listen. At TERM a session between messages hears 421.
 
 Source: tcpserver(1), qmail-smtpd(8).
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import math
-import os
-import signal
-import socket
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from pluq.config.home import Home
-from pluq.config.site import Site, read_site
-from pluq.errors import ConfigError
-from pluq.plan import Plan
-from pluq.queue.submit import ProgramSubmitter
-from pluq.smtpd import connlog
-from pluq.smtpd.engine import Engine
-from pluq.smtpd.gate import STOCK, Gate, start_plan, stop_plan
+from pluq.listen import worker
+from pluq.listen.worker import Listener
+from pluq.smtpd.gate import SmtpGate
 
-if TYPE_CHECKING:
-    from pluq.queue.lease_client import LeaseSubmitter
-    from pluq.queue.submit import Submitter
-
-# The supervisor kills after 8 seconds.
-DRAIN_SECONDS = 7.0
-# How often the sessions' time limits are looked at, at least and at most.
-SWEEP_SECONDS = (0.25, 5.0)
-# New objects before the collector looks at them.
-GC_THRESHOLD = 10_000
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A listening TCP socket and the profile of control/pluq.toml that it serves. A home without that file has only `stock`."""
-
-    sock: socket.socket
-    profile: str = STOCK
-
-
-class Worker:
-    """One event loop that serves all listeners, until TERM."""
-
-    def __init__(
-        self, home: Home, listeners: Sequence[Listener], index: int = 0, count: int = 1, lifeline: int | None = None
-    ) -> None:
-        """`lifeline` is a descriptor that ends with the parent, of which there are `count` workers."""
-        self.home = home
-        self.count = count
-        self.is_leaving = False
-        self._listeners = listeners
-        self._index = index
-        self._lifeline = lifeline
-        self._connections = 0
-        self._lease: LeaseSubmitter | None = None
-        self._gates: dict[str, Gate] = {}
-        self._retired: list[Plan] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def next_number(self) -> int:
-        self._connections += 1
-        return self._connections * self.count + self._index
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def submitter(self, environment: Mapping[str, str]) -> Submitter:
-        """Return the way to the queue: the program that QMAILQUEUE names, else the daemon."""
-        if "QMAILQUEUE" in environment or "QMAILQUEUE" in os.environ:
-            return ProgramSubmitter(self.home, {**os.environ, **environment})
-        if self._lease is None:
-            from pluq.queue.lease_client import LeaseSubmitter
-
-            self._lease = LeaseSubmitter(self.home)
-        return self._lease
-
-    async def serve(self) -> None:
-        """Serve until TERM, then drain."""
-        self.loop = asyncio.get_running_loop()
-        self.log = connlog.LineLog(self.loop)
-        leave, self._empty = asyncio.Event(), asyncio.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(signum, leave.set)
-        if self._lifeline is not None:
-            self.loop.add_reader(self._lifeline, leave.set)
-        self.loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn(self._renew()))
-        for listener in self._listeners:
-            gate = self._gates.get(listener.profile) or Gate(self, listener.profile)
-            self._gates[listener.profile] = gate
-            gate.sockets.append(listener.sock)
-        for gate in self._gates.values():
-            await start_plan(gate.plan)
-            await gate.accept()
-        sweeper = self.loop.create_task(self._sweep())
-        await leave.wait()
-        sweeper.cancel()
-        if self._lifeline is not None:
-            self.loop.remove_reader(self._lifeline)
-        await self._leave()
-
-    async def _renew(self) -> None:
-        """HUP: read the site, and all that it names."""
-        try:
-            site = read_site(self.home)
-        except ConfigError as error:
-            self.log.remark(f"{error}; what was read before stays in force")
-            return
-        for gate in self._gates.values():
-            await gate.renew(site)
-
-    def retire(self, plan: Plan) -> None:
-        """Stop a plan's plugins when its last session has ended."""
-        self._retired.append(plan)
-
-    def check_empty(self) -> None:
-        """While the worker leaves: note that the last session has ended."""
-        if self.is_leaving and not self._sessions():
-            self._empty.set()
-
-    def _sessions(self) -> list[Engine]:
-        return [engine for gate in self._gates.values() for engine in gate.sessions]
-
-    async def _sweep(self) -> None:
-        """Look at the sessions' time limits, and at plans that nobody uses any more."""
-        soonest, latest = SWEEP_SECONDS
-        while True:
-            left = min((engine.check_time() for engine in self._sessions()), default=math.inf)
-            if self._retired:
-                await self._stop_retired()
-            await asyncio.sleep(min(max(left, soonest), latest))
-
-    async def _stop_retired(self) -> None:
-        used = {id(engine.smtp.service.plan) for engine in self._sessions() if engine.smtp is not None}
-        for plan in [plan for plan in self._retired if id(plan) not in used]:
-            self._retired.remove(plan)
-            await stop_plan(plan)
-
-    async def _leave(self) -> None:
-        """End: no new clients, a last word to the idle ones, patience with the others."""
-        self.is_leaving = True
-        for gate in self._gates.values():
-            gate.pause()
-        for engine in self._sessions():
-            if engine.smtp is not None:
-                engine.smtp.go_down()
-        self.check_empty()
-        try:
-            await asyncio.wait_for(self._empty.wait(), DRAIN_SECONDS)
-        except TimeoutError:
-            self.log.remark(f"{len(self._sessions())} sessions did not end in time")
-        for engine in self._sessions():
-            if engine.transport is not None:
-                engine.transport.abort()
-        for plan in [*self._retired, *(gate.plan for gate in self._gates.values())]:
-            await stop_plan(plan)
-        self.log.flush()
-
-
-# -- processes
-
-
-def worker_count(site: Site, listeners: Sequence[Listener]) -> int:
-    """Return how many workers there are: what a profile asks for, else one for two processors (the queue needs the others)."""
-    wanted = [site.profiles[one.profile].workers for one in listeners if one.profile in site.profiles]
-    return max([count for count in wanted if count], default=max(1, (os.cpu_count() or 1) // 2))
+__all__ = ["Listener", "run"]
 
 
 def run(home: Home, listeners: Sequence[Listener]) -> int:
     """Serve until TERM. Raises ConfigError for what keeps it from beginning."""
-    count = worker_count(read_site(home), listeners)
-    if count == 1:
-        serve(home, listeners)
-    else:
-        from pluq.smtpd.workers import Workers
-
-        Workers([partial(serve, home, listeners, index, count) for index in range(count)]).run()
-    return 0
-
-
-def serve(
-    home: Home, listeners: Sequence[Listener], index: int = 0, count: int = 1, lifeline: int | None = None
-) -> None:
-    """Be one worker."""
-    serve_worker(Worker(home, listeners, index, count, lifeline))
-
-
-def serve_worker(worker: Worker) -> None:
-    """Run a worker's event loop until TERM."""
-    # Sessions leave no cycles behind: the collector has little to find, and need not walk through what was imported.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 50, 100)
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(worker.serve())
-    else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(worker.serve())
+    return worker.run(home, listeners, SmtpGate.role, SmtpGate)

@@ -43,16 +43,17 @@ def ended(number: int, code: int, count: int, limit: int) -> str:
     return f"tcpserver: end {number} status {code << 8}\ntcpserver: status: {count}/{limit}\n"
 
 
-def remark(text: str) -> str:
+def remark(text: str, role: str = "smtpd") -> str:
     """Return a line of our own; no control character of a stranger gets into it."""
-    return "smtpd: " + "".join(char if char.isprintable() else "?" for char in text) + "\n"
+    return f"{role}: " + "".join(char if char.isprintable() else "?" for char in text) + "\n"
 
 
 class LineLog:
-    """Lines for one descriptor, of a process with an event loop."""
+    """Lines for one descriptor, of a process with an event loop. Remarks begin with the name of its role."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int = 2) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, role: str = "smtpd", descriptor: int = 2) -> None:
         self._loop = loop
+        self._role = role
         self._descriptor = descriptor
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +64,7 @@ class LineLog:
             self._timer = self._loop.call_later(DELAY_SECONDS, self.flush)
 
     def remark(self, text: str) -> None:
-        self.write(remark(text))
+        self.write(remark(text, self._role))
 
     def flush(self) -> None:
         """Write what is there. A reader that is gone, or stuck with a full pipe that does not block, is not waited for."""

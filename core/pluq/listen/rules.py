@@ -1,7 +1,7 @@
 """Who may connect: tcprules, and how many connections at a time.
 
-The rules of a profile are control/tcp.smtp.cdb, as tcprules makes it for tcpserver; where there is no such file, control/tcp.smtp
-in its text form. Their variables (RELAYCLIENT, DATABYTES, QMAILQUEUE...) join those that tcpserver would set.
+The rules of a profile are control/tcp.smtp.cdb (tcp.qmtp.cdb, tcp.qmqp.cdb, tcp.pop3.cdb), as tcprules makes it for tcpserver; where
+there is no such file, control/tcp.smtp in its text form. Their variables (RELAYCLIENT, DATABYTES, QMAILQUEUE...) join those that tcpserver would set.
 
 Limits: so many connections in all (control/concurrencyincoming), beyond which clients wait in the kernel's queue as they do with
 tcpserver -c; and so many from one address, beyond which one hears 421. A rule may set MAXCONNIP for its clients, as for the
@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from pluq.config.home import Home
-from pluq.smtpd.fresh import Fresh
+from pluq.listen.fresh import Fresh
 from pluq.store.tcprules import ALLOW, Instructions, Lookup, find, rules_from_cdb, rules_from_text
 
 # tcpserver's 40 is what a machine can bear in processes. A session here costs 4 KiB idle and at worst some 200 KiB: 1000 stay
@@ -27,19 +27,26 @@ DEFAULT_PER_ADDRESS = 50
 
 
 def no_rules(address: bytes) -> bytes | None:
+    """The rules where there is no file: everybody may come."""
     return None
 
 
-class Rules:
-    """The rules of one profile. `path` is that of the text form."""
+def nobody(address: bytes) -> bytes | None:
+    """The rules where there is no file, for a protocol that trusts whoever comes."""
+    return b"D\0"
 
-    def __init__(self, path: str, log: Callable[[str], None]) -> None:
+
+class Rules:
+    """The rules of one profile. `path` is that of the text form, `missing` stands for the file where there is none."""
+
+    def __init__(self, path: str, log: Callable[[str], None], missing: Lookup = no_rules) -> None:
         self._path = path
+        self._missing = missing
         self._lookup: Fresh[Lookup] = Fresh([f"{path}.cdb", path], self._read, log)
         self.renew = self._lookup.renew
 
     def _read(self) -> Lookup:
-        return rules_from_cdb(f"{self._path}.cdb") or rules_from_text(self._path) or no_rules
+        return rules_from_cdb(f"{self._path}.cdb") or rules_from_text(self._path) or self._missing
 
     def find(self, now: float, ip: str) -> Instructions:
         """Return the instructions for a client. Raises ConfigError where the cdb is broken."""
