@@ -184,6 +184,19 @@ def test_a_bounce_shows_the_address_that_was_sent_to(rig):
     assert b"<u@virt.example>:\nno\n" in rig.injector.bounces[0][2]
 
 
+def test_when_the_daemon_is_back_a_refused_bounce_need_not_wait(rig):
+    rig.local.answer = lambda recipient: b"Dno\n"
+    rig.injector.refusing = True
+    rig.send(b"joe@here.example")
+    rig.turns()
+    assert rig.injector.bounces == []
+
+    rig.injector.refusing = False
+    rig.scheduler.retry_failures()
+    rig.turns()
+    assert len(rig.injector.bounces) == 1
+
+
 def test_a_bounce_that_is_refused_is_sent_later(rig):
     rig.injector.refusing = True
     rig.local.answer = lambda recipient: b"Dno\n"

@@ -48,6 +48,10 @@ class Ending:
     def wake_at(self) -> int | None:
         return None if self._bounces.busy else self._due.first()
 
+    def all_now(self) -> None:
+        """Try again now what failed."""
+        self._due.all_at(self._common.now)
+
     @property
     def settled(self) -> bool:
         """No bounce is on its way."""

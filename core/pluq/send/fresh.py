@@ -189,6 +189,10 @@ class FastPath:
                     del self._messages[message.number]
             waiting.clear()
 
+    def all_now(self) -> None:
+        """Write down now what could not be written before."""
+        self._again.all_at(self.common.now)
+
     # The end of a turn
 
     @property

@@ -127,6 +127,8 @@ class Sockets:
         self._scheduler.fresh.reconnected(self._link.connect(sock))
         self._scheduler.selector.register(self._link, selectors.EVENT_READ, self._notices)
         self._scheduler.scan.want()
+        # Bounces and files that the daemon's absence kept back need not wait for two minutes.
+        self._scheduler.retry_failures()
 
     def _connect_channel(self, channel: Channel, retry: Retry, now: float) -> None:
         try:

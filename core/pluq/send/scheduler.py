@@ -240,6 +240,16 @@ class Scheduler:
 
     # Signals
 
+    def all_now(self) -> None:
+        """ALRM: try everything again, deliveries and what failed for a reason of the system."""
+        self.jobs.all_now()
+        self.retry_failures()
+
+    def retry_failures(self) -> None:
+        """Try again what failed for a reason of the system, which is over."""
+        self.ending.all_now()
+        self.fresh.all_now()
+
     def stop(self) -> None:
         """TERM: begin nothing more."""
         if not self.common.leaving:

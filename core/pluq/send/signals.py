@@ -45,6 +45,6 @@ class Signals:
         if self.taken(signal.SIGTERM):
             scheduler.stop()
         if self.taken(signal.SIGALRM):
-            scheduler.jobs.all_now()
+            scheduler.all_now()
         if self.taken(signal.SIGHUP):
             scheduler.reread(controls)
