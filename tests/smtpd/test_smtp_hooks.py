@@ -421,3 +421,58 @@ def test_no_hook_is_asked_about_a_line_that_is_too_long():
     talk.send(b"A" * 70000 + b"\r\n")
     assert talk.said.endswith(replies.LINE_TOO_LONG)
     assert calls.seen == []
+
+
+# -- refusals that are said once, lines in front of a reply, recipients that are let in
+
+
+async def test_a_refusal_said_once_does_not_stand():
+    answers = {"smtp_connect": Reject(554, "5.7.1", "no", once=True), "smtp_helo": Defer(450, None, "later", once=True)}
+    talk = talk_with(answers)
+    await talk.settled()
+    assert talk.read() == b"554 no (#5.7.1)\r\n"
+    assert talk.send(b"HELO c\r\nMAIL FROM:<a@b>\r\n") == b"450 later\r\n250 ok\r\n"
+
+
+async def test_lines_in_front_of_a_reply_go_out_once_and_harmless():
+    def speak(session, **_):
+        session.preface.extend([b"250-first", b"250-second\r\n250 smuggled"])
+
+    talk = talk_with({"smtp_mail": speak})
+    await talk.settled()
+    assert talk.send(b"MAIL FROM:<a@b>\r\nNOOP\r\n") == b"250-first\r\n250-second??250 smuggled\r\n250 ok\r\n250 ok\r\n"
+
+
+async def test_only_recipients_that_are_let_in_are_asked_about_last():
+    calls = Calls(
+        {
+            "smtp_rcpt_allowed": lambda recipient, **_: (
+                Reject(550, "5.1.1", "nobody") if b"no" in recipient.address else None
+            )
+        }
+    )
+    talk = Talk(plan=calls.plan("smtp_rcpt", "smtp_rcpt_allowed"))
+    await talk.settled()
+    said = talk.send(
+        b"MAIL FROM:<a@b>\r\nRCPT TO:<x@foreign>\r\nRCPT TO:<no@example.org>\r\nRCPT TO:<x@example.org>\r\n"
+    )
+    assert [line[:3] for line in said.split(b"\r\n")] == [b"250", b"553", b"550", b"250", b""]
+    assert calls.seen == ["smtp_rcpt", "smtp_rcpt", "smtp_rcpt_allowed", "smtp_rcpt", "smtp_rcpt_allowed"]
+
+
+async def test_a_verdict_may_count_as_the_clients_own_quit():
+    calls = Calls({"smtp_mail": Disconnect(is_quit=True)})
+    talk = Talk(plan=calls.plan("smtp_mail", "smtp_disconnect"))
+    talk.send(b"MAIL FROM:<a@b>\r\n")
+    await talk.settled()
+    assert calls.given["smtp_disconnect"]["reason"] == "quit"
+
+
+async def test_a_variable_can_be_unset_for_the_queue_program():
+    def unset(transaction, **_):
+        transaction.queue_environment.update(FOO="1", BAR=None)
+
+    talk = talk_with({"smtp_mail": unset}, environment={"BAR": "x"})
+    talk.send(ENVELOPE + MESSAGE)
+    await talk.settled()
+    assert talk.queue.messages[0].environment == {"FOO": "1"}

@@ -141,6 +141,10 @@ def smtp_rcpt(session: Session, transaction: Transaction, recipient: Recipient) 
     """RCPT, before the core's own checks; `recipient.allowed` says what rcpthosts will answer."""
 
 
+def smtp_rcpt_allowed(session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
+    """RCPT, after rcpthosts, RELAYCLIENT or a plugin let it in: whether there is such a recipient, and whether one more is too many."""
+
+
 def smtp_data(session: Session, transaction: Transaction) -> Verdict | None:
     """DATA, before 354."""
 
@@ -243,6 +247,7 @@ KINDS: Mapping[str, Kind] = {
     "smtp_auth": Kind.DECIDE,
     "smtp_mail": Kind.DECIDE,
     "smtp_rcpt": Kind.DECIDE,
+    "smtp_rcpt_allowed": Kind.DECIDE,
     "smtp_data": Kind.DECIDE,
     "message_verify": Kind.COLLECT,
     "message_decide": Kind.DECIDE,

@@ -49,6 +49,10 @@ class Session:
     environment said, else "unknown" and None. `greeting` is the name that we go by in this session, None for the usual.
     `hides_client`: our Received field shall say neither name nor address of the client. `arguments` are those of the command line,
     where this session is a program (`qmail-smtpd checkpassword /bin/true`).
+
+    `preface`: lines that go out in front of the reply to the command that is being judged, written by plugins as they stand,
+    without line ends (`250-first line`). `is_helo_vouched`: a plugin answers for the HELO name, so others let it pass.
+    `bad_recipients` counts the recipients of this session that plugins refused because mail to them is a guess.
     """
 
     profile: str = "stock"
@@ -67,6 +71,9 @@ class Session:
     greeting: bytes | None = None
     hides_client: bool = False
     arguments: tuple[str, ...] = ()
+    preface: list[bytes] = field(default_factory=list)
+    is_helo_vouched: bool = False
+    bad_recipients: int = 0
     results: list[AuthResult] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
 
@@ -85,11 +92,13 @@ class Session:
 class Recipient:
     """One RCPT. `address` is without brackets and quoting; `allowed`: the core would take it (rcpthosts, or RELAYCLIENT).
 
-    A plugin may write `address` in smtp_rcpt: the message goes to the new one.
+    A plugin may write `address` in smtp_rcpt: the message goes to the new one. `is_vouched`: a plugin answers for this recipient, so
+    that others let it pass their lists.
     """
 
     address: bytes
     allowed: bool = True
+    is_vouched: bool = False
     parameters: Parameters = field(default_factory=dict)
     notes: Notes = field(default_factory=dict)
 
@@ -99,7 +108,8 @@ class Transaction:
     """One message being received. A plugin may write `sender` in smtp_mail and later, and `recipients` in message_edit.
 
     `parameters` are those of MAIL, names in upper case. `received_fields` stand directly below our own Received field,
-    in order (Received-SPF, for example). `queue_environment` is for the program that QMAILQUEUE names.
+    in order (Received-SPF, for example). `queue_environment` is for the program that QMAILQUEUE names; None unsets a variable.
+    `is_sender_vouched`: a plugin answers for the sender, so that others let it pass.
     """
 
     sender: bytes
@@ -107,7 +117,8 @@ class Transaction:
     recipients: list[Recipient] = field(default_factory=list)
     results: list[AuthResult] = field(default_factory=list)
     received_fields: list[bytes] = field(default_factory=list)
-    queue_environment: dict[str, str] = field(default_factory=dict)
+    queue_environment: dict[str, str | None] = field(default_factory=dict)
+    is_sender_vouched: bool = False
     notes: Notes = field(default_factory=dict)
 
 

@@ -47,27 +47,33 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Refuse for good. `enhanced` None leaves the "(#5.x.x)" out."""
+    """Refuse for good. `enhanced` None leaves the "(#5.x.x)" out.
+
+    `once`: a refusal of the connection or of HELO is said once, and what the client does next is judged for itself.
+    """
 
     code: int = 554
     enhanced: str | None = "5.7.1"
     text: str | bytes = "refused"
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Refuse for now; a client that queues will come back."""
+    """Refuse for now; a client that queues will come back. `once` as in Reject."""
 
     code: int = 451
     enhanced: str | None = "4.3.0"
     text: str | bytes = "temporary local problem"
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the connection after `reply`, or at once and silently."""
+    """Close the connection after `reply`, or at once and silently. `is_quit`: the session counts as ended by the client's QUIT."""
 
     reply: Reject | Defer | None = None
+    is_quit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Plan:
     smtp_auth: Decide | None = None
     smtp_mail: Decide | None = None
     smtp_rcpt: Decide | None = None
+    smtp_rcpt_allowed: Decide | None = None
     smtp_data: Decide | None = None
     message_verify: Collect | None = None
     message_decide: Decide | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluq.errors import ClientGone, TemporaryFailure
 from pluq.hookspecs.verdicts import (
+    MAX_REPLY_LINE,
     PLUGIN_FAILED,
     Accept,
     Defer,
@@ -59,10 +60,25 @@ def passes(smtp: SmtpSession, verdict: Verdict | None, lasting: int = TRANSACTIO
     if isinstance(verdict, Disconnect):
         if verdict.reply is not None:
             smtp.reply(reply_line(verdict.reply))
-        smtp.end("refused")
+        smtp.end("quit" if verdict.is_quit else "refused")
     else:
         smtp.reply(reply_line(verdict))
     return False
+
+
+async def asked(smtp: SmtpSession, chain: Any, **given: Any) -> Verdict | None:
+    """Return what the plugins say; lines that they want in front of the reply go out first."""
+    verdict: Verdict | None = await chain(session=smtp.session, **given)
+    preface = smtp.session.preface
+    if preface:
+        smtp.reply(b"".join(clean_text(line)[:MAX_REPLY_LINE] + b"\r\n" for line in preface))
+        preface.clear()
+    return verdict
+
+
+def stands(verdict: Verdict | None) -> bytes | None:
+    """Return the reply of a refusal that stands beyond the command it was given for."""
+    return reply_line(verdict) if isinstance(verdict, Reject | Defer) and not verdict.once else None
 
 
 async def judge(smtp: SmtpSession, phase: Phase, chain: Any, **given: Any) -> Verdict | None:
@@ -70,10 +86,7 @@ async def judge(smtp: SmtpSession, phase: Phase, chain: Any, **given: Any) -> Ve
     waiting = smtp.later.get(phase)
     if waiting is not None:
         return waiting[0]
-    if chain is None:
-        return None
-    verdict: Verdict | None = await chain(session=smtp.session, **given)
-    return verdict
+    return None if chain is None else await asked(smtp, chain, **given)
 
 
 async def connect(smtp: SmtpSession) -> None:
@@ -86,11 +99,10 @@ async def connect(smtp: SmtpSession) -> None:
             return
     verdict = None
     if plan.smtp_connect is not None:
-        verdict = await plan.smtp_connect(session=smtp.session, connection=connection)
+        verdict = await asked(smtp, plan.smtp_connect, connection=connection)
         smtp.first_environment = dict(smtp.session.environment)
         smtp.first_info = smtp.session.remote_info
-    if isinstance(verdict, Reject | Defer):
-        smtp.barred = reply_line(verdict)
+    smtp.barred = stands(verdict)
     if passes(smtp, verdict, SESSION):
         smtp.greet()
 
@@ -102,7 +114,7 @@ async def command(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) 
         return
     plan = smtp.service.plan
     if plan.smtp_command is not None:
-        verdict = await plan.smtp_command(session=smtp.session, verb=verb, argument=argument)
+        verdict = await asked(smtp, plan.smtp_command, verb=verb, argument=argument)
         if not passes(smtp, verdict):
             return
     handler = plan.verbs.get(verb)
@@ -132,7 +144,7 @@ async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: byt
 async def logged_in(smtp: SmtpSession, login: Login) -> bool:
     """Ask the plugins about a login that was proved; False where one objects."""
     chain = smtp.service.plan.smtp_auth
-    return chain is None or passes(smtp, await chain(session=smtp.session, login=login), GREETING)
+    return chain is None or passes(smtp, await asked(smtp, chain, login=login), GREETING)
 
 
 async def helo(smtp: SmtpSession, name: bytes, extended: bool) -> None:
@@ -141,8 +153,9 @@ async def helo(smtp: SmtpSession, name: bytes, extended: bool) -> None:
     if pending is not None:
         await pending
     plan = smtp.service.plan
+    smtp.session.is_helo_vouched = False
     verdict = await judge(smtp, Phase.HELO, plan.smtp_helo, name=name, extended=extended)
-    smtp.refusal = reply_line(verdict) if isinstance(verdict, Reject | Defer) else None
+    smtp.refusal = stands(verdict)
     if not passes(smtp, verdict, GREETING):
         return
     verbs.set_helo(smtp, name, extended)
@@ -180,8 +193,14 @@ async def rcpt(smtp: SmtpSession, transaction: Transaction, recipient: Recipient
     verdict = await judge(smtp, Phase.RCPT, smtp.service.plan.smtp_rcpt, transaction=transaction, recipient=recipient)
     if isinstance(verdict, Accept) and verdict.relay:
         recipient.allowed = True
-    if passes(smtp, verdict):
-        verbs.add_recipient(smtp, transaction, recipient)
+    if not passes(smtp, verdict):
+        return
+    chain = smtp.service.plan.smtp_rcpt_allowed
+    if chain is not None and recipient.allowed:
+        verdict = await asked(smtp, chain, transaction=transaction, recipient=recipient)
+        if not passes(smtp, verdict):
+            return
+    verbs.add_recipient(smtp, transaction, recipient)
 
 
 async def data(smtp: SmtpSession, transaction: Transaction) -> None:

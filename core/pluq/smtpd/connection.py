@@ -107,7 +107,7 @@ class Connection:
             await pending
         smtp.forget()
         session.helo, session.extended, session.login = None, False, None
-        session.hides_client = False
+        session.hides_client = session.is_helo_vouched = False
         session.results.clear()
         session.notes.clear()
         if smtp.first_environment is not None:

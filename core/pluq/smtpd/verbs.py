@@ -210,7 +210,8 @@ def submitter(smtp: SmtpSession, transaction: Transaction) -> Submitter:
     """Return the way to the queue for this message."""
     environment = smtp.session.environment
     if transaction.queue_environment:
-        environment = environment | transaction.queue_environment
+        merged = {**environment, **transaction.queue_environment}
+        environment = {name: value for name, value in merged.items() if value is not None}
     return smtp.service.submitter(environment)
 
 

@@ -2,7 +2,7 @@
 
 Six lists in control: badhelo, badmailfrom, badrcptto (or badmailto), and the same with "norelay", which do not concern clients that
 may relay. Verdicts are taken when the name or address comes and all answered at RCPT, where a mail server has a recipient to put
-in its log; among them the relay test comes first, then HELO, sender, recipient.
+in its log; among them the relay test comes first, then HELO, sender, and the recipient where rcpthosts lets it in.
 
 The lists are read when the profile starts and again at a reload.
 
@@ -94,11 +94,19 @@ class BadMail(Plugin[Settings]):
     def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
         if self.settings_for(session).rejectrelaytest and is_relay_test(recipient.address):
             return NO_RELAY
-        if session.helo is not None and self.refused(session, HELO_LISTS, session.helo):
+        if not session.is_helo_vouched and session.helo is not None and self.refused(session, HELO_LISTS, session.helo):
             return BAD_HELO
-        if transaction.sender and self.refused(session, SENDER_LISTS, transaction.sender):
+        sender = b"" if transaction.is_sender_vouched else transaction.sender
+        if sender and self.refused(session, SENDER_LISTS, sender):
             return BAD_SENDER
+        return None
+
+    @hook
+    def smtp_rcpt_allowed(self, session: Session, recipient: Recipient) -> Verdict | None:
+        if recipient.is_vouched:
+            return None
         if self.refused(session, RECIPIENT_LISTS, recipient.address + (session.relay_suffix or b"")):
+            session.bad_recipients += 1
             return BAD_RECIPIENT
         return None
 

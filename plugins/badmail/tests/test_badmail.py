@@ -78,7 +78,12 @@ def ask(
     plugin = make_plugin(BadMail, home=home, rejectrelaytest="rejectrelaytest" in files)
     plugin.start()
     transaction = Transaction(sender)
-    return plugin.smtp_mail(session, transaction) or plugin.smtp_rcpt(session, transaction, Recipient(recipient))
+    asked = Recipient(recipient)
+    return (
+        plugin.smtp_mail(session, transaction)
+        or plugin.smtp_rcpt(session, transaction, asked)
+        or plugin.smtp_rcpt_allowed(session, asked)
+    )
 
 
 RELAY = {"RELAYCLIENT": ""}
@@ -107,6 +112,18 @@ def test_who_is_refused(
 def test_a_client_that_gave_no_name_is_not_refused_for_it(home: Home) -> None:
     assert ask(home, {"badhelo": ".*\n"}, Session(helo=None)) is None
     assert ask(home, {"badhelo": "^$\n"}, Session(helo=b"")) == BAD_HELO
+
+
+def test_what_another_plugin_vouches_for_passes_the_lists(home: Home) -> None:
+    for name in ("badhelo", "badmailfrom", "badrcptto"):
+        Path(home.control(name)).write_text(".\n")
+    plugin = make_plugin(BadMail, home=home)
+    plugin.start()
+    session = Session(helo=b"client", is_helo_vouched=True)
+    recipient = Recipient(b"r@x", is_vouched=True)
+    assert plugin.smtp_rcpt(session, Transaction(b"s@x", is_sender_vouched=True), recipient) is None
+    assert plugin.smtp_rcpt_allowed(session, recipient) is None
+    assert session.bad_recipients == 0
 
 
 def test_messages_without_a_sender_can_be_turned_away(home: Home) -> None:

@@ -90,7 +90,7 @@ class Spf(Plugin[Settings]):
 
     @hook
     def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
-        refusal: Verdict | None = transaction.notes.get(self.name)
+        refusal: Verdict | None = None if transaction.is_sender_vouched else transaction.notes.get(self.name)
         return refusal
 
     async def look(self, client: Client, settings: Settings) -> Outcome:
