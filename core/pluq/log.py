@@ -21,6 +21,8 @@ SAFE = bytes(
 )
 """What each byte of a stranger's text becomes in a line."""
 
+_WORDS = bytes(byte if byte == 32 else SAFE[byte] for byte in range(256))
+
 OUTCOMES = {b"K": b"success", b"Z": b"deferral", b"D": b"failure"}
 
 
@@ -59,8 +61,9 @@ def bounced(message: int, qp: int) -> bytes:
     return b"bounce msg %d qp %d\n" % (message, qp)
 
 
-def triple_bounce(file: bytes) -> bytes:
-    return b"triple bounce: discarding %b\n" % file
+def no_bounce(why: str, file: bytes) -> bytes:
+    """Return the line for failure notes that nobody gets: of a "triple bounce", or of what a plugin does not want."""
+    return b"%b: discarding %b\n" % (why.encode("utf-8", "replace").translate(_WORDS), file)
 
 
 def end_message(message: int) -> bytes:

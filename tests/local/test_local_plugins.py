@@ -54,6 +54,40 @@ def test_a_verdict_is_the_report(stack, joe, local, report):
     assert stack.deliver(b"joe-%b@h" % local) == report
 
 
+RESEND = """
+from pluq import Plugin, Reject, hook
+
+class Resend(Plugin):
+    \"\"\"Changes the envelope of what is sent on.\"\"\"
+    name = "keep"
+
+    @hook
+    def forward_envelope(self, delivery, environment):
+        if environment["EXT"] == "no":
+            return Reject(550, "5.7.1", "not from here")
+        delivery.sender = delivery.channel.encode() + b"+" + delivery.sender
+        delivery.recipients.append(b"copy@example.org")
+"""
+
+
+@pytest.mark.parametrize("line", ["&ann@x.example", "|forward ann@x.example"])
+def test_a_plugin_changes_what_is_sent_on(stack, joe, line):
+    with open(f"{stack.home.plugins}/keep.py", "w") as file:
+        file.write(RESEND)
+    with open(f"{stack.home.path}/bin/qmail-queue", "w") as file:
+        file.write(f"#!/bin/sh\ncat > /dev/null\ncat <&1 > {joe}/envelope\n")
+    os.chmod(file.name, 0o755)
+    os.symlink(f"{os.path.dirname(sys.executable)}/forward", f"{stack.home.path}/bin/forward")
+    for name in (".qmail", ".qmail-no"):
+        (joe / name).write_text(f"{line}\n")
+    stack.own()
+    stack.start()
+    assert stack.deliver(b"joe@h")[:1] == b"K"
+    assert (joe / "envelope").read_bytes() == b"Fforward+s@src.example\0Tann@x.example\0Tcopy@example.org\0\0"
+    report = stack.deliver(b"joe-no@h")
+    assert report[:1] == b"D" and b"not from here (#5.7.1)" in report
+
+
 def test_what_it_has_no_opinion_of_the_core_delivers(stack, joe):
     (joe / ".qmail").write_bytes(b"./Mailbox\n|echo ran\n")
     stack.start()

@@ -22,7 +22,8 @@ def test_lines_are_qmails() -> None:
     assert log.delivered(7, b"Z", b"") == b"delivery 7: deferral: \n"
     assert log.delivered(7, b"X", b"what") == b"delivery 7: report mangled, will defer\n"
     assert log.bounced(42, 100) == b"bounce msg 42 qp 100\n"
-    assert log.triple_bounce(b"bounce/42") == b"triple bounce: discarding bounce/42\n"
+    assert log.no_bounce("triple bounce", b"bounce/42") == b"triple bounce: discarding bounce/42\n"
+    assert log.no_bounce("a\nwarning: b", b"bounce/42") == b"a/warning: b: discarding bounce/42\n"
     assert log.end_message(42) == b"end msg 42\n"
 
 

@@ -146,18 +146,20 @@ def show(header: Header, body: bytes, source: IO[bytes]) -> int:
 def queue(
     home: Home, header: Header, body: bytes, source: IO[bytes], recipients: list[bytes], from_header: bool
 ) -> int:
+    from pluq.commands.forwarding import resent_envelope
     from pluq.queue.refusal import QueueRefusal
     from pluq.queue.submit import open_submission
 
     text = header.finish()
     if from_header:
         recipients = [*recipients, *header.recipients]
+    sender, targets = resent_envelope(home, FATAL, "inject", header.sender or b"", recipients)
     try:
         submission = open_submission(home)
         submission.write(text)
         for chunk in body_chunks(body, source):
             submission.write(chunk)
-        submission.commit(header.sender or b"", recipients)
+        submission.commit(sender, targets)
     except QueueRefusal as refusal:
         die(100 if refusal.permanent else 111, FATAL, str(refusal))
     return 0

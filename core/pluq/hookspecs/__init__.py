@@ -36,6 +36,7 @@ from pluq.hookspecs.verdicts import (
     clean_text,
     reply_line,
 )
+from pluq.mail.bounce import Draft
 
 __all__ = [
     "FOLDED",
@@ -51,6 +52,7 @@ __all__ = [
     "Delivery",
     "Discard",
     "Disconnect",
+    "Draft",
     "HeaderField",
     "Kind",
     "Later",
@@ -177,6 +179,13 @@ def smtp_disconnect(session: Session, reason: str) -> None:
     """The session ended, exactly once: "quit", "lost", "timeout", "refused" or "shutdown"."""
 
 
+# -- the scheduler
+
+
+def send_bounce(draft: Draft) -> Verdict | None:
+    """A message failed and a bounce is about to be made. Change `draft`; Discard sends none; Defer tries again later. Sync."""
+
+
 # -- remote delivery
 
 
@@ -227,6 +236,14 @@ def local_deliver(delivery: Delivery, instruction: bytes, environment: Mapping[s
     """Carry out one delivery instruction in the place of the core: Accept when it is done, durably."""
 
 
+def forward_envelope(delivery: Delivery, environment: Mapping[str, str]) -> Verdict | None:
+    """A message is sent on by a user: change `delivery.sender` or `delivery.recipients`, or refuse. Sync; runs as that user.
+
+    `delivery.channel` is "forward" (a .qmail line, forward, condredirect, dot-forward, fastforward) or "inject" (qmail-inject);
+    `environment` is what qmail-local has set, or that of the program.
+    """
+
+
 # -- all roles
 
 
@@ -256,6 +273,7 @@ KINDS: Mapping[str, Kind] = {
     "queue_submit": Kind.FIRST,
     "transaction_end": Kind.OBSERVE,
     "smtp_disconnect": Kind.OBSERVE,
+    "send_bounce": Kind.DECIDE,
     "remote_envelope": Kind.EACH,
     "remote_route": Kind.FIRST,
     "remote_addresses": Kind.FOLD,
@@ -267,6 +285,7 @@ KINDS: Mapping[str, Kind] = {
     "remote_outcome": Kind.FOLD,
     "local_envelope": Kind.EACH,
     "local_deliver": Kind.DECIDE,
+    "forward_envelope": Kind.DECIDE,
     "observe": Kind.OBSERVE,
 }
 
@@ -274,7 +293,7 @@ KINDS: Mapping[str, Kind] = {
 FOLDED: Mapping[str, tuple[str, ...]] = {"remote_addresses": ("addresses",), "remote_outcome": ("outcome", "text")}
 
 # Hooks that must be plain functions: the core asks them where it cannot wait.
-SYNC = frozenset({"check", "smtp_capabilities", "smtp_verbs", "observe"})
+SYNC = frozenset({"check", "forward_envelope", "observe", "send_bounce", "smtp_capabilities", "smtp_verbs"})
 
 PROVISIONAL = frozenset({"remote_route", "remote_outcome", "local_deliver", "local_envelope", "observe"})
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -193,6 +193,7 @@ class _Follower:
         """Queue the message for the recipients; return its qp number. Raises TemporaryFailure, PermanentFailure."""
         from pluq.queue.submit import QueueRefusal, open_submission
 
+        sender, recipients = self._envelope()
         try:
             submission = open_submission(self.around.home, self._environment())
             try:
@@ -201,10 +202,18 @@ class _Follower:
                 submission.abort()
                 why = f"Unable to forward message: qq read error (#4.3.0): {error_text(error.errno)}."
                 raise TemporaryFailure(why) from error
-            return submission.commit(self._sender(), self.recipients).qp
+            return submission.commit(sender, recipients).qp
         except QueueRefusal as refusal:
             failure = PermanentFailure if refusal.permanent else TemporaryFailure
             raise failure(f"Unable to forward message: {refusal.verdict[1:]}.") from refusal
+
+    def _envelope(self) -> tuple[bytes, Sequence[bytes]]:
+        """Return sender and recipients of what is forwarded. Raises TemporaryFailure, PermanentFailure."""
+        if self.around.plan.forward_envelope is None:
+            return self._sender(), self.recipients
+        from pluq.local.plugins import forwarded
+
+        return forwarded(self.around.plan, "forward", self._sender(), self.recipients, self._environment())
 
     def _write_to(self, write: Callable[[bytes], None]) -> None:
         write(delivered_to(self.order))

@@ -1,4 +1,4 @@
-"""Plugins of local delivery: loading those that the site enables, and asking them about an instruction.
+"""Plugins of local delivery: loading those that the site enables, asking them about an instruction, and about mail sent on.
 
 They are loaded and asked in the process that delivers, as its user: nothing of a plugin runs as root. Deliveries run in threads and
 processes without an event loop; a chain gets one of its own for the time of its question.
@@ -7,14 +7,17 @@ processes without an event loop; a chain gets one of its own for the time of its
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local.instructions import Instruction, Kind
 from pluq.local.order import Order
 from pluq.plan import EMPTY, Plan
+
+if TYPE_CHECKING:
+    from pluq.hookspecs import Verdict
 
 # What asking a plugin takes, without the plugin: for those who fork the processes that ask.
 PRELOADED = ("asyncio", "pluq.config.site", "pluq.hookspecs", "pluq.plan.compile")
@@ -54,7 +57,7 @@ def ask(chain: Any, order: Order, instruction: Instruction, message: int, enviro
     """Return whether a plugin has carried the instruction out. Raises TemporaryFailure, PermanentFailure."""
     import asyncio
 
-    from pluq.hookspecs import Defer, Delivery, Message, Reject
+    from pluq.hookspecs import Delivery, Message
 
     with open(os.dup(message), "rb") as file:
         delivery = Delivery(
@@ -67,10 +70,31 @@ def ask(chain: Any, order: Order, instruction: Instruction, message: int, enviro
         )
         line = PREFIXES[instruction.kind] + instruction.argument
         verdict = asyncio.run(chain(delivery=delivery, instruction=line, environment=environment))
-    if verdict is None:
-        return False
-    if isinstance(verdict, (Reject, Defer)):
-        text = verdict.text if isinstance(verdict.text, str) else verdict.text.decode("utf-8", "surrogateescape")
-        suffix = f" (#{verdict.enhanced})" if verdict.enhanced else ""
-        raise (PermanentFailure if isinstance(verdict, Reject) else TemporaryFailure)(text + suffix)
-    return True
+    heed(verdict)
+    return verdict is not None
+
+
+def forwarded(
+    plan: Plan, channel: str, sender: bytes, recipients: Sequence[bytes], environment: Mapping[str, str]
+) -> tuple[bytes, Sequence[bytes]]:
+    """Return the envelope of a message that is sent on, as plugins want it. Raises TemporaryFailure, PermanentFailure."""
+    if plan.forward_envelope is None:
+        return sender, recipients
+    from pluq.hookspecs import Delivery
+
+    delivery = Delivery(channel, 0, sender, list(recipients))
+    heed(plan.forward_envelope(delivery=delivery, environment=environment))
+    return delivery.sender, delivery.recipients
+
+
+def heed(verdict: Verdict | None) -> None:
+    """Raise what the verdict says: PermanentFailure or TemporaryFailure."""
+    from pluq.hookspecs import Accept, Defer, Reject
+
+    if verdict is None or isinstance(verdict, Accept):
+        return
+    if not isinstance(verdict, (Reject, Defer)):
+        raise TemporaryFailure("A plugin gave a verdict that has no meaning here. (#4.3.5)", "4.3.5")
+    text = verdict.text if isinstance(verdict.text, str) else verdict.text.decode("utf-8", "surrogateescape")
+    suffix = f" (#{verdict.enhanced})" if verdict.enhanced else ""
+    raise (PermanentFailure if isinstance(verdict, Reject) else TemporaryFailure)(text + suffix)

@@ -35,7 +35,23 @@ SINGLE_BREAK = b"--- Below this line is a copy of the message.\n"
 DOUBLE_BREAK = b"--- Below this line is the original bounce.\n"
 TOO_LONG = b"I'm not going to try again; this message has been in the queue too long.\n"
 
+STRIPPED = b"\n\n--- End of message stripped.\n"
+"""What follows a copy that is not whole."""
+
 EMPTY_LINE = re.compile(rb"(?<=\n)\n")
+
+
+@dataclass
+class Draft:
+    """A bounce about to be made of the message `message_number`. `sender` is that message's: who gets the bounce.
+
+    Both other values may be changed: an empty `sender` makes a double bounce; `copy_bytes` is how much of the message is sent
+    back, None for all of it.
+    """
+
+    message_number: int
+    sender: bytes
+    copy_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pluq.hookspecs import Plugin, Verdict
 
     Decide = Callable[..., Awaitable[Verdict | None]]
+    DecideNow = Callable[..., Verdict | None]
     First = Callable[..., Awaitable[Any]]
     Fold = Callable[..., Awaitable[Any]]
     Collect = Callable[..., Awaitable[list[Any]]]
@@ -57,6 +58,7 @@ class Plan:
     queue_submit: First | None = None
     transaction_end: Observe | None = None
     smtp_disconnect: Observe | None = None
+    send_bounce: DecideNow | None = None
     remote_envelope: Each | None = None
     remote_route: First | None = None
     remote_addresses: Fold | None = None
@@ -68,6 +70,7 @@ class Plan:
     remote_outcome: Fold | None = None
     local_envelope: Each | None = None
     local_deliver: Decide | None = None
+    forward_envelope: DecideNow | None = None
     observe: ObserveNow | None = None
 
     def __init__(

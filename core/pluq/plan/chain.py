@@ -124,6 +124,10 @@ class Chain:
         answer = step.function(*[given[name] for name in step.parameters])
         return await within(answer, step.budget) if step.waits else answer
 
+    async def __call__(self, **given: Any) -> Any:
+        """Ask all steps, as the kind of hook wants it."""
+        raise NotImplementedError
+
     def failed(self, step: Step, error: Exception) -> None:
         """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped.
 
@@ -278,32 +282,20 @@ class Observe(Chain):
         self.log(f"plugin {step.plugin} failed in {step.hook}: {type(error).__name__}: {error}")
 
 
-class CollectNow(Collect):
-    """Collect, for hooks that are plain functions."""
+class Now:
+    """A chain of plain functions, asked where the core cannot wait: none of its steps ever does."""
 
-    __slots__ = ()
+    __slots__ = ("chain",)
 
-    def __call__(self, **given: Any) -> list[Any]:  # type: ignore[override]
-        found: list[Any] = []
-        for step in self.steps:
-            try:
-                answer = step.function(*[given[name] for name in step.parameters])
-            except Exception as error:
-                self.failed(step, error)
-                continue
-            if answer is not None and not step.shadow:
-                found.extend(answer)
-        return found
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
 
-
-class ObserveNow(Observe):
-    """Observe, for hooks that are plain functions."""
-
-    __slots__ = ()
-
-    def __call__(self, **given: Any) -> None:  # type: ignore[override]
-        for step in self.steps:
-            try:
-                step.function(*[given[name] for name in step.parameters])
-            except Exception as error:
-                self.note(step, error)
+    def __call__(self, **given: Any) -> Any:
+        asked = self.chain(**given)
+        try:
+            asked.send(None)
+        except StopIteration as answered:
+            return answered.value
+        finally:
+            asked.close()
+        raise TypeError("a plain function waited")

@@ -223,7 +223,6 @@ _CLASSES: Mapping[Kind, type[chain.Chain]] = {
     Kind.EACH: chain.Each,
     Kind.OBSERVE: chain.Observe,
 }
-_SYNC_CLASSES: Mapping[Kind, type[chain.Chain]] = {Kind.COLLECT: chain.CollectNow, Kind.OBSERVE: chain.ObserveNow}
 
 
 def _chain(hook_name: str, steps: list[chain.Step], log: Log, notify: chain.Notify | None) -> Any:
@@ -232,8 +231,8 @@ def _chain(hook_name: str, steps: list[chain.Step], log: Log, notify: chain.Noti
     kind = KINDS[hook_name]
     if kind is Kind.FOLD:
         return chain.Fold(tuple(steps), log, notify, FOLDED[hook_name])
-    classes = _SYNC_CLASSES if hook_name in SYNC else _CLASSES
-    return classes[kind](tuple(steps), log, notify)
+    made = _CLASSES[kind](tuple(steps), log, notify)
+    return chain.Now(made) if hook_name in SYNC else made
 
 
 def _verbs(steps: list[chain.Step], where: Role) -> dict[bytes, Callable[..., Any]]:

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pluq import log
-from pluq.mail.bounce import Notice, notice, paragraph
+from pluq.errors import TemporaryFailure
+from pluq.mail.bounce import STRIPPED, Draft, Notice, notice, paragraph
 from pluq.mail.envelope import bounce_target
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import SyncSubmission, open_submission
 from pluq.send.common import Common
+from pluq.send.plugins import ask
 from pluq.send.syncing import SyncBatch
 from pluq.store import durable
 
@@ -37,14 +39,20 @@ Queued = Callable[[int | None], None]
 
 
 class Source:
-    """A bounce as bytes: what is written around the notes and the message, both read from their files when they are sent."""
+    """A bounce as bytes: what is written around the notes and the message, both read from their files when they are sent.
 
-    def __init__(self, bounce: Notice, notes: BinaryIO, message: BinaryIO) -> None:
+    Of a message with more than `copy_bytes` bytes only so many are sent.
+    """
+
+    def __init__(self, bounce: Notice, notes: BinaryIO, message: BinaryIO, copy_bytes: int | None = None) -> None:
         self.bounce = bounce
         self._notes = notes
         self._message = message
-        sizes = [os.fstat(file.fileno()).st_size for file in (notes, message)]
-        self.size = len(bounce.head) + len(bounce.middle) + sum(sizes)
+        notes_size, self._left = (os.fstat(file.fileno()).st_size for file in (notes, message))
+        self._end = b""
+        if copy_bytes is not None and self._left > copy_bytes:
+            self._left, self._end = copy_bytes, STRIPPED
+        self.size = len(bounce.head) + notes_size + len(bounce.middle) + self._left + len(self._end)
 
     def chunks(self) -> Iterator[bytes]:
         """Give everything in order, `size` bytes. Raises OSError."""
@@ -59,7 +67,11 @@ class Source:
         yield self.bounce.head
         yield from iter(lambda: self._notes.read(CHUNK_BYTES), b"")
         yield self.bounce.middle
-        yield from iter(lambda: self._message.read(CHUNK_BYTES), b"")
+        left = self._left
+        while chunk := self._message.read(min(CHUNK_BYTES, left)):
+            left -= len(chunk)
+            yield chunk
+        yield self._end
 
     def close(self) -> None:
         self._notes.close()
@@ -109,7 +121,6 @@ class Bounces:
 
     def send(self, number: int, sender: bytes, sent: Sent) -> None:
         """Queue the bounce of a message from `sender`, if there are notes, and remove them."""
-        sender = bounce_target(sender)
         path = self._common.layout.bounce(number)
         try:
             notes = open(path, "rb")  # noqa: SIM115  # the source closes it
@@ -120,14 +131,22 @@ class Bounces:
             self._common.warn("unable to stat", path)
             sent(number, False)
             return
-        bounce = notice(sender, self._common.settings.postmaster, self._common.now)
+        draft = Draft(number, bounce_target(sender))
+        try:
+            unwanted = ask(self._common.plan, draft)
+        except TemporaryFailure:
+            notes.close()
+            self._queued(number, path, sent, None)
+            return
+        bounce = None if unwanted else notice(draft.sender, self._common.settings.postmaster, self._common.now)
         if bounce is None:
             notes.close()
-            self._common.log(log.triple_bounce(self._common.relative(path).encode()))
+            self._common.log(log.no_bounce(unwanted or "triple bounce", self._common.relative(path).encode()))
             self._remove(number, path, sent)
             return
         try:
-            source = Source(bounce, notes, open(self._common.layout.mess(number), "rb"))  # noqa: SIM115
+            message = open(self._common.layout.mess(number), "rb")  # noqa: SIM115
+            source = Source(bounce, notes, message, draft.copy_bytes)
         except OSError:
             notes.close()
             self._queued(number, path, sent, None)

@@ -25,7 +25,7 @@ from pluq.send.common import Common
 from pluq.send.remover import CleanPipes
 from pluq.send.scheduler import Scheduler
 from pluq.send.signals import Signals
-from pluq.send.startup import CannotStartError, enter_queue, lock_queue
+from pluq.send.startup import CannotStartError, enter_queue, lock_queue, start_plugins
 from pluq.store.control import ControlFiles
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def start(home: Home, environment: Mapping[str, str], lines: log.LineWriter) -> 
 
     def warn(text: str) -> None:
         common.log(log.warning(text))
+
+    common.plan = start_plugins(home, warn)
 
     def cleaner_lost() -> None:
         common.log(log.alert("oh no! lost qmail-clean connection! dying..."))

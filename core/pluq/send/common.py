@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pluq import log
 from pluq.mail.bounce import TOO_LONG
 from pluq.mail.envelope import verp_sender
+from pluq.plan import EMPTY, Plan
 from pluq.queue.layout import QueueLayout
 from pluq.send.channel import Channel, Delivery, Target
 from pluq.send.settings import Settings
@@ -24,6 +25,7 @@ class Common:
         self.lines = lines
         self.log: Callable[[bytes], None] = lines.write
         self.settings = settings
+        self.plan: Plan = EMPTY
         self.now = 0
         self.leaving = False
         """TERM came: what is in flight ends, nothing new begins."""

@@ -28,7 +28,7 @@ from pluq.send.common import Common
 from pluq.send.remover import DaemonLink
 from pluq.send.scheduler import Clock, Scheduler
 from pluq.send.signals import Signals
-from pluq.send.startup import CannotStartError, enter_queue, lock_queue
+from pluq.send.startup import CannotStartError, enter_queue, lock_queue, start_plugins
 from pluq.send.submission import DaemonInjector
 from pluq.store import unix
 
@@ -200,20 +200,22 @@ class Sockets:
 def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: int) -> int:
     """Run until TERM; returns the exit code."""
     lines = log.LineWriter(log_fd)
+
+    def warn(text: str) -> None:
+        lines.write(log.warning(text))
+
     try:
         settings = enter_queue(home)
         lock = lock_queue(home)
+        plan = start_plugins(home, warn)
     except CannotStartError as error:
         lines.write(log.alert(f"cannot start: {error}: {error.detail}"))
         lines.flush()
         return CANNOT_START
     common = Common(QueueLayout(home.queue), lines, settings, WIDTH)
+    common.plan = plan
     selector = selectors.DefaultSelector()
     signals = Signals(selector)
-
-    def warn(text: str) -> None:
-        common.log(log.warning(text))
-
     link = DaemonLink(warn)
     injector = DaemonInjector(selector, f"{home.run}/qmqp", warn)
     scheduler = Scheduler(common, link, injector, selector, time.time, fast=True)

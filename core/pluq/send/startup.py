@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pluq.errors import ConfigError
+from pluq.errors import ConfigError, TemporaryFailure
+from pluq.plan import Plan
 from pluq.queue.layout import QueueLayout
+from pluq.send.plugins import load_plan
 from pluq.send.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -41,6 +44,14 @@ def enter_queue(home: Home) -> Settings:
         raise CannotStartError("unable to switch to queue directory", str(error)) from error
     os.umask(0o077)
     return settings
+
+
+def start_plugins(home: Home, remark: Callable[[str], None]) -> Plan:
+    """Return the plan of `[send]`, started. Raises CannotStartError."""
+    try:
+        return load_plan(home, remark)
+    except (ConfigError, TemporaryFailure) as error:
+        raise CannotStartError("unable to read controls", str(error)) from error
 
 
 def lock_queue(home: Home) -> int:
