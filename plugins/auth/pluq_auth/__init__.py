@@ -27,11 +27,12 @@ from pluq.errors import ConfigError, ProtocolError
 from pluq.hookspecs import AuthResult, Defer, Disconnect, Login, clean_text
 from pluq_auth import limits
 from pluq_auth.dialogue import Cancelled, Dialogue, Ended, Malformed, Proof, Refused, Unavailable
-from pluq_auth.offer import Offer, parse_smtpauth, split_arguments
+from pluq_auth.offer import CRAM, PASSWORD, Offer, parse_smtpauth, split_arguments
 from pluq_auth.senders import SendAs
 
 if TYPE_CHECKING:
     from pluq_auth.dovecot import Dovecot
+    from pluq_auth.program import Program
     from pluq_auth.users import PasswordFile
 
 OK = b"235 ok, go ahead (#2.0.0)\r\n"
@@ -188,7 +189,7 @@ class Auth(Plugin[Settings]):
             return self.dovecot
         return self.passwords if self.passwords is not None and self.passwords.exists() else None
 
-    def program(self, arguments: Sequence[str]) -> BackEnd:
+    def program(self, arguments: Sequence[str]) -> Program:
         from pluq_auth.program import Program
 
         host, argv = split_arguments(arguments, shutil.which(arguments[0]) is not None)
@@ -208,9 +209,19 @@ class Auth(Plugin[Settings]):
         if settings.mechanisms:
             able = back_end.mechanisms
             return Offer(tuple(one.upper() for one in settings.mechanisms if one.upper() in able), required)
-        if session.arguments and not required and split_arguments(session.arguments, True)[0] is None:
-            return Offer()
+        if session.arguments and not required:
+            return Offer(self.of_arguments(session))
         return Offer(back_end.mechanisms, required)
+
+    def of_arguments(self, session: Session) -> tuple[str, ...]:
+        """Return what program arguments offer where nothing else asks for it: a host name in front says that they mean to.
+
+        The patches that want a host name know no SMTPAUTH. CRAM-MD5 needs a program that has the passwords themselves.
+        """
+        program = self.program(session.arguments)
+        if program.host is None:
+            return ()
+        return PASSWORD + CRAM if program.form == "cmd5checkpw" or "ALLOW_CRAM" in session.environment else PASSWORD
 
     def is_open(self, session: Session) -> bool:
         """Return whether passwords may be sent now."""

@@ -31,6 +31,7 @@ MAX_PASSWORD = 256  # with a name, this must fit into the 512 bytes of checkpass
 
 
 def passwd(argv: Sequence[str]) -> int:
+    """Set the password with which a user logs in to send mail."""
     parser = argparse.ArgumentParser(
         prog="pluq auth passwd", description="Set the password with which a user logs in to send mail."
     )

@@ -33,6 +33,7 @@ AT_A_TIME = 2
 
 SCRAM_ITERATIONS = 16384
 SALT_BYTES = 16
+MIN_SALT_BYTES = 12  # scramp's, and a good rule
 
 TROUBLE = "oops, unable to read the passwords and I can't auth"
 
@@ -105,7 +106,13 @@ def parse_keys(text: bytes) -> ScramKeys:
         )
     except (ValueError, binascii.Error):
         raise ValueError("damaged SCRAM keys: expected ITERATIONS,SALT,STORED,SERVER") from None
-    if iterations < 4096 or iterations > 10_000_000 or len(stored) != 32 or len(server) != 32 or not salt:
+    if (
+        iterations < 4096
+        or iterations > 10_000_000
+        or len(stored) != 32
+        or len(server) != 32
+        or len(salt) < MIN_SALT_BYTES
+    ):
         raise ValueError("SCRAM keys out of bounds")
     return ScramKeys(iterations, salt, stored, server)
 
