@@ -373,3 +373,19 @@ def test_a_disk_that_fails_keeps_the_message_and_tries_again(rig, monkeypatch):
     rig.sleep(123)
     assert rig.files(number) == {"mess", "info", "local"}
     assert rig.local.recipients == [JOE]
+
+
+def test_files_that_a_dead_scheduler_left_beside_todo_do_not_outlive_the_message(rig):
+    number = rig.queue(JOE)
+    for path, text in (
+        (rig.layout.info(number), b"Fsender@there.example\0"),
+        (rig.layout.local(number), b"Tjoe@old\0"),
+    ):
+        with open(path, "wb") as file:
+            file.write(text)
+    rig.restart()
+    rig.scheduler.scan.want()
+    rig.turns()
+
+    assert rig.local.recipients == [JOE], "what was written before the crash does not count"
+    assert rig.queue_is_empty()

@@ -17,6 +17,7 @@ Source: INTERNALS sections 2 and 5.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -130,9 +131,9 @@ class FastPath:
 
     def take(self, number: int, size: int, todo: Todo, found: bool) -> bool:
         """Take up a message of `size` bytes. False: it is not for the fast path, and must be preprocessed."""
-        if len(todo.recipients) > RECIPIENTS_MAX:
-            return False
         common = self.common
+        if len(todo.recipients) > RECIPIENTS_MAX or (found and self._is_half_preprocessed(number)):
+            return False
         route = common.settings.routing.route
         routed = [route(recipient) for recipient in todo.recipients]
         waiting = self._waiting
@@ -148,6 +149,12 @@ class FastPath:
         if not routed:
             self.tried(message)
         return True
+
+    def _is_half_preprocessed(self, number: int) -> bool:
+        """Say whether a scheduler that died has left files beside todo/N. They would outlive the message if it ended here."""
+        layout = self.common.layout
+        paths = (layout.info(number), *(self.common.recipients_path(number, channel) for channel in CHANNELS))
+        return any(os.path.lexists(path) for path in paths)
 
     def has_waiting(self, channel: Channel) -> bool:
         return bool(self._waiting[channel.index])
