@@ -54,6 +54,25 @@ def test_a_verdict_is_the_report(stack, joe, local, report):
     assert stack.deliver(b"joe-%b@h" % local) == report
 
 
+@pytest.mark.parametrize(
+    ("toml", "sized"), [("[core]\n", True), ("[core]\nmaildir_sizes = false\n", False), (None, False)]
+)
+@pytest.mark.parametrize("lines", [b"./Maildir/\n", b"./Maildir/\n|true\n"])
+def test_names_tell_sizes_where_the_site_has_a_pluq_toml(stack, joe, toml, sized, lines):
+    if toml is None:
+        os.unlink(stack.home.control("pluq.toml"))
+    else:
+        with open(stack.home.control("pluq.toml"), "w") as file:
+            file.write(toml)
+    (joe / ".qmail").write_bytes(lines)
+    stack.start()
+    assert stack.deliver(b"joe@h")[:1] == b"K"
+    [name] = os.listdir(joe / "Maildir/new")
+    size = os.path.getsize(joe / "Maildir/new" / name)
+    assert name.endswith(f",S={size}") is sized
+    assert ("," in name) is sized
+
+
 RESEND = """
 from pluq import Plugin, Reject, hook
 

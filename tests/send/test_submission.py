@@ -40,6 +40,24 @@ def test_the_request_is_qmqp(tmp_path):
     assert qmqp.parse_request(request, 1000) == (b"head\n\nnotes\n\nmiddle\nmessage\n", b"", [b"sender@there.example"])
 
 
+@pytest.mark.parametrize(
+    ("copied", "text"),
+    [
+        (None, b"message\n"),
+        (8, b"message\n"),
+        (3, b"mes\n\n--- End of message stripped.\n"),
+        (0, b"\n\n--- End of message stripped.\n"),
+    ],
+)
+def test_of_a_long_message_as_much_is_sent_back_as_was_asked_for(tmp_path, copied, text):
+    whole = source(tmp_path)
+    bounce = Source(NOTICE, whole._notes, whole._message, copied)
+    sent = b"".join(bounce.chunks())
+    bounce.close()
+    assert sent == b"head\n\nnotes\n\nmiddle\n" + text
+    assert len(sent) == bounce.size
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_no_message(tmp_path):
     bounce = source(tmp_path, message=b"x" * 100)
     os.truncate(str(tmp_path / "message"), 10)

@@ -61,7 +61,7 @@ def run(order: Order) -> bytes:
     from pluq.config.home import Home
     from pluq.errors import TemporaryFailure
     from pluq.local.deliver import Surroundings, follow, prepare
-    from pluq.local.plugins import load_plan
+    from pluq.local.plugins import site_choices
     from pluq.store.oserror import error_text
 
     ready = prepare(order, 0)
@@ -72,7 +72,7 @@ def run(order: Order) -> bytes:
             f"Unable to switch to {os.fsdecode(order.home)}: {error_text(error.errno)}. (#4.3.0)"
         ) from error
     home = Home.from_environment()
-    return follow(ready, Surroundings(home, os.environ, plan=load_plan(home)))
+    return follow(ready, Surroundings(home, os.environ, **site_choices(home)))
 
 
 def show(order: Order) -> bytes:

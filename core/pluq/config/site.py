@@ -1,6 +1,6 @@
 """control/pluq.toml as values: what the site turned on, where, and the line of each decision.
 
-    [core]                 authserv_id, local_dates: what is no plugin
+    [core]                 authserv_id, local_dates, maildir_sizes: what is no plugin
     [profile.NAME]         a listener: listen, plugins, extends, and a table for each plugin's settings
     [remote] [local] [queue] [send]    the other roles: plugins, and a table for each plugin's settings
     [plugin.NAME]          settings of a plugin wherever it is enabled
@@ -31,7 +31,7 @@ STOCK = "stock"
 COMMON_PLUGIN_KEYS = ("on_error", "mode", "timeout")
 PROFILE_KEYS = ("listen", "plugins", "extends", "rules", "concurrency", "per_address", "workers")
 ROLE_KEYS = ("plugins",)
-CORE_KEYS = ("authserv_id", "local_dates")
+CORE_KEYS = ("authserv_id", "local_dates", "maildir_sizes")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -82,6 +82,12 @@ class Table:
         value = self.values.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self.error(key, "expected a whole number that is not negative")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "expected true or false")
         return value
 
     def text(self, key: str, default: str) -> str:

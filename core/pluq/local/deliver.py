@@ -45,12 +45,16 @@ SHORT_FILE = 4096
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What deliveries need from the process that makes them. `environment` is what programs get beside the envelope."""
+    """What deliveries need from the process that makes them. `environment` is what programs get beside the envelope.
+
+    `sized_names`: the names of messages in Maildirs tell their size.
+    """
 
     home: Home
     environment: Mapping[str, str]
     runner: Runner = field(default_factory=Inherit)
     plan: Plan = EMPTY
+    sized_names: bool = False
     lock_seconds: float = mbox.LOCK_SECONDS
 
 
@@ -166,7 +170,7 @@ class _Follower:
         if kind is Kind.FORWARD:
             self.recipients.append(argument)
         elif kind is Kind.MAILDIR:
-            maildir.deliver(argument, self.folder, head_lines(self.order), self.message)
+            maildir.deliver(argument, self.folder, head_lines(self.order), self.message, self.around.sized_names)
         elif kind is Kind.MBOX:
             head = from_line(self.order.sender, self.now) + head_lines(self.order)
             mbox.append(argument, self.folder, head, self.message, self.around.lock_seconds)

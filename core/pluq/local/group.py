@@ -59,8 +59,10 @@ class Group:
         disks: Disks,
         delivered: Callable[[int], None],
         failed: Callable[[int, TemporaryFailure | PermanentFailure], None],
+        sized_names: bool = False,
     ) -> None:
         self.disks = disks
+        self.sized_names = sized_names
         self.delivered = delivered
         self.failed = failed
         self._folders: dict[tuple[bytes, bytes], tuple[int, int]] = {}
@@ -73,7 +75,7 @@ class Group:
         if place is None:
             folder = maildir.open_maildir(path, ready.folder)
             place = self._folders[key] = folder, self.disks.of(folder)
-        staged = maildir.stage(place[0], head_lines(ready.order), ready.message)
+        staged = maildir.stage(place[0], head_lines(ready.order), ready.message, self.sized_names)
         self._staged.setdefault(place[1], []).append((job, staged))
 
     def commit(self) -> None:

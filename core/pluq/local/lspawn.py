@@ -30,7 +30,7 @@ from pluq.local.deliver import Surroundings
 from pluq.local.lookup import Accounts, only_account
 from pluq.local.order import Order
 from pluq.local.packets import PACKET_BYTES, Answer, encode_delivery, encode_lookup
-from pluq.local.plugins import load_plan
+from pluq.local.plugins import site_choices
 from pluq.local.pool import Identity, Pool, Worker
 from pluq.local.report import BUG, CDB, DONE, ROOT, SYSTEM, report
 from pluq.local.worker import Deliverer, Lookup, preload
@@ -303,7 +303,7 @@ class Lspawn:
             return
         if self.settings.local_program is not None:
             os.chdir(home.path)
-        Deliverer(sock, replace(around, plan=load_plan(home)), self.settings.local_program).serve()
+        Deliverer(sock, replace(around, **site_choices(home)), self.settings.local_program).serve()
 
     def _identity(self, key: Hashable) -> Identity:
         ids = self.settings.ids

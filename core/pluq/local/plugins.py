@@ -17,6 +17,7 @@ from pluq.local.order import Order
 from pluq.plan import EMPTY, Plan
 
 if TYPE_CHECKING:
+    from pluq.config.site import Site
     from pluq.hookspecs import Verdict
 
 # What asking a plugin takes, without the plugin: for those who fork the processes that ask.
@@ -29,13 +30,26 @@ def are_possible(home: Home) -> bool:
     return os.path.exists(home.control("pluq.toml"))
 
 
+def site_choices(home: Home) -> dict[str, Any]:
+    """Return what control/pluq.toml says of deliveries, as fields of Surroundings; nothing without it. Raises ConfigError."""
+    if not are_possible(home):
+        return {}
+    from pluq.config.site import read_site
+
+    site = read_site(home)
+    return {"plan": _compile(home, site), "sized_names": site.core.flag("maildir_sizes", True)}
+
+
 def load_plan(home: Home) -> Plan:
     """Return the plan of `[local]`, started; EMPTY without reading more where there is no pluq.toml. Raises ConfigError."""
     if not are_possible(home):
         return EMPTY
     from pluq.config.site import read_site
 
-    site = read_site(home)
+    return _compile(home, read_site(home))
+
+
+def _compile(home: Home, site: Site) -> Plan:
     if not site.role("local").plugins:
         return EMPTY
     from pluq.plan.compile import compile_plan

@@ -151,6 +151,7 @@ class Deliverer:
             self.disks,
             lambda number: answers.append(Answer(number, DONE, DELIVERED_TO_MAILDIR)),
             lambda number, failure: answers.append(failed(number, failure)),
+            self.around.sized_names,
         )
         for job in jobs:
             self._begin(job, group)

@@ -8,7 +8,8 @@
 `deliver` takes the steps for one message. `stage`, `publish` and `sync_new` are the same for callers with many: they stage and sync
 all files first, publish all, and sync each new/ once.
 
-NAME is time.pid.host, and for further messages of this process time.pidNNNNNN.host with a counter. tmp/NAME is created exclusively
+NAME is time.pid.host, and for further messages of this process time.pidNNNNNN.host with a counter; behind it `,S=SIZE` where names tell
+the size of their message, in bytes, as Maildir++ has them: who adds sizes up need not look at the files. tmp/NAME is created exclusively
 and the link to new/ never replaces a file, so that even a name used twice loses nothing. qmail's 24-hour timer is left to whoever
 runs this process: a system call on a dead file server cannot be interrupted anyway.
 
@@ -44,6 +45,7 @@ class Staged(NamedTuple):
     folder: int
     name: bytes
     file: int
+    suffix: bytes = b""
 
 
 def trouble(text: str = "Temporary error on maildir delivery. (#4.3.0)", enhanced: str = "4.3.0") -> TemporaryFailure:
@@ -69,9 +71,12 @@ def open_maildir(path: bytes, home: int) -> int:
         raise trouble("Unable to chdir to maildir. (#4.2.1)", "4.2.1") from error
 
 
-def stage(folder: int, head: bytes, message: int) -> Staged:
-    """Write `head` and the message (an open file, from its start) to tmp/; not synced yet. Raises TemporaryFailure."""
-    staged = _create(folder)
+def stage(folder: int, head: bytes, message: int, sized: bool = False) -> Staged:
+    """Write `head` and the message (an open file, from its start) to tmp/; not synced yet. Raises TemporaryFailure.
+
+    `sized`: its name tells its size.
+    """
+    staged = _create(folder, b",S=%d" % (len(head) + os.fstat(message).st_size) if sized else b"")
     try:
         copy_message(staged.file, head, message)
     except (OSError, TemporaryFailure) as error:
@@ -80,11 +85,11 @@ def stage(folder: int, head: bytes, message: int) -> Staged:
     return staged
 
 
-def _create(folder: int) -> Staged:
+def _create(folder: int, suffix: bytes) -> Staged:
     for _ in range(TRIES):
-        name = unique_name(time.time())
+        name = unique_name(time.time()) + suffix
         try:
-            return Staged(folder, name, os.open(b"tmp/" + name, CREATE, 0o600, dir_fd=folder))
+            return Staged(folder, name, os.open(b"tmp/" + name, CREATE, 0o600, dir_fd=folder), suffix)
         except FileExistsError:
             continue
         except OSError as error:
@@ -115,12 +120,12 @@ def sync_file(staged: Staged) -> None:
 
 def publish(staged: Staged) -> None:
     """Let readers see a staged and synced message. Raises TemporaryFailure; the message is gone then."""
-    folder, name, file = staged
+    folder, name, file, suffix = staged
     for _ in range(TRIES):
         try:
             os.link(b"tmp/" + staged.name, b"new/" + name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            name = unique_name(time.time())
+            name = unique_name(time.time()) + suffix
             continue
         except OSError as error:
             discard(staged)
@@ -173,13 +178,18 @@ def _sync_filesystem(folder: int) -> None:
         os.close(file)
 
 
-def deliver(path: bytes, home: int, head: bytes, message: int) -> None:
+def deliver(path: bytes, home: int, head: bytes, message: int, sized: bool = False) -> None:
     """Add one message to the Maildir `path`, durably. Raises TemporaryFailure."""
     folder = open_maildir(path, home)
     try:
-        staged = stage(folder, head, message)
-        sync_file(staged)
-        publish(staged)
-        sync_new(folder)
+        add(folder, head, message, sized)
     finally:
         os.close(folder)
+
+
+def add(folder: int, head: bytes, message: int, sized: bool = False) -> None:
+    """Add one message to an open Maildir, durably. Raises TemporaryFailure."""
+    staged = stage(folder, head, message, sized)
+    sync_file(staged)
+    publish(staged)
+    sync_new(folder)

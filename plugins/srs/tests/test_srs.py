@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -23,22 +23,22 @@ DAY = 86400
 SENDER = b"joe@src.example"
 
 
-def rewriter(now=NOW, secrets=(b"secret",), domain=b"srs.example", **settings):
+def rewriter(now: Any = NOW, secrets: Any = (b"secret",), domain: Any = b"srs.example", **settings: Any) -> Any:
     return Rewriter(domain, secrets, clock=lambda: now, **settings)
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Any) -> Any:
     (tmp_path / "control").mkdir()
     (tmp_path / "control/rcpthosts").write_text("example.org\nsrs.example\n")
     return Home(str(tmp_path))
 
 
-def plugin(home, role="local", **settings):
+def plugin(home: Any, role: Any = "local", **settings: Any) -> Any:
     return make_plugin(Srs, home=home, role=role, **{"domain": "srs.example", "secrets": ("secret",), **settings})
 
 
-def forward(one, sender, channel="forward", environment=None):
+def forward(one: Any, sender: Any, channel: Any = "forward", environment: Any = None) -> Any:
     delivery = Delivery(channel, 0, sender, [b"bob@x.example"])
     verdict = one.forward_envelope(delivery, environment or {})
     return verdict or delivery.sender
@@ -47,7 +47,7 @@ def forward(one, sender, channel="forward", environment=None):
 # -- addresses
 
 
-def mail_srs(script, *words):
+def mail_srs(script: Any, *words: Any) -> Any:
     code = "use Mail::SRS; my $s = new Mail::SRS(Secret => ['secret'], MaxAge => 21, HashLength => 4, HashMin => 4);"
     done = subprocess.run(["perl", "-e", code + script, *words], capture_output=True, text=True)
     if "locate Mail/SRS.pm" in done.stderr:
@@ -66,7 +66,7 @@ def mail_srs(script, *words):
         "SRS1=HHHH=first.example==HHHH=TT=orig.example=joe@other.example",
     ],
 )
-def test_mail_srs_makes_the_same_address_and_takes_ours(sender):
+def test_mail_srs_makes_the_same_address_and_takes_ours(sender: Any) -> None:
     ours = Rewriter(b"srs.example", [b"secret"])
     theirs = mail_srs("print $s->forward($ARGV[0], 'srs.example')", sender)
     assert ours.forward(sender.encode()).decode() == theirs
@@ -75,7 +75,7 @@ def test_mail_srs_makes_the_same_address_and_takes_ours(sender):
 
 @pytest.mark.parametrize("separator", ["=", "-", "+"])
 @pytest.mark.parametrize("sender", [SENDER, b"a=b@c.example", b"J\xc3\x9crgen\xff@src.example"])
-def test_what_is_rewritten_comes_back(sender, separator):
+def test_what_is_rewritten_comes_back(sender: Any, separator: Any) -> None:
     address = rewriter(separator=separator).forward(sender)
     assert address.startswith(b"SRS0" + separator.encode())
     assert rewriter().reverse(address) == sender
@@ -83,7 +83,7 @@ def test_what_is_rewritten_comes_back(sender, separator):
 
 
 @given(local=st.binary(min_size=1, max_size=64), host=st.from_regex(rb"[a-z0-9.]{1,60}", fullmatch=True))
-def test_any_address_comes_back_or_is_refused_in_words(local, host):
+def test_any_address_comes_back_or_is_refused_in_words(local: Any, host: Any) -> None:
     one = rewriter()
     try:
         back = one.reverse(one.forward(local + b"@" + host))
@@ -94,12 +94,12 @@ def test_any_address_comes_back_or_is_refused_in_words(local, host):
 
 
 @given(address=st.binary(max_size=200))
-def test_no_strangers_address_is_brought_back(address):
+def test_no_strangers_address_is_brought_back(address: Any) -> None:
     with pytest.raises(SrsError):
         rewriter().reverse(address + b"@srs.example")
 
 
-def test_a_second_hop_makes_srs1_and_a_third_keeps_the_first():
+def test_a_second_hop_makes_srs1_and_a_third_keeps_the_first() -> None:
     first = rewriter(domain=b"first.example").forward(SENDER)
     second = rewriter(domain=b"second.example", secrets=[b"other"]).forward(first)
     third = rewriter(domain=b"third.example", secrets=[b"third"]).forward(second)
@@ -109,7 +109,7 @@ def test_a_second_hop_makes_srs1_and_a_third_keeps_the_first():
 
 
 @pytest.mark.parametrize(("age", "good"), [(0, True), (7, True), (8, False), (900, False), (-1, False)])
-def test_an_address_is_good_for_maxage_days(age, good):
+def test_an_address_is_good_for_maxage_days(age: Any, good: Any) -> None:
     address = rewriter(NOW - age * DAY).forward(SENDER)
     if good:
         assert rewriter(maxage=7).reverse(address) == SENDER
@@ -118,12 +118,12 @@ def test_an_address_is_good_for_maxage_days(age, good):
             rewriter(maxage=7).reverse(address)
 
 
-def test_old_secrets_are_good_for_bounces_and_the_first_signs():
+def test_old_secrets_are_good_for_bounces_and_the_first_signs() -> None:
     assert rewriter(secrets=[b"new", b"secret"]).reverse(rewriter().forward(SENDER)) == SENDER
     assert rewriter(secrets=[b"new", b"secret"]).forward(SENDER) == rewriter(secrets=[b"new"]).forward(SENDER)
 
 
-def test_a_short_hash_is_no_hash():
+def test_a_short_hash_is_no_hash() -> None:
     """One letter has 64 values; whoever may choose the length of the hash can guess it."""
     address = rewriter().forward(SENDER)
     short = address.replace(address.split(b"=")[1], address.split(b"=")[1][:1], 1)
@@ -132,7 +132,7 @@ def test_a_short_hash_is_no_hash():
 
 
 @pytest.mark.parametrize("hashlength", [1, 4, 8, 27, 28, 1000])
-def test_every_hash_length_makes_addresses_that_come_back(hashlength):
+def test_every_hash_length_makes_addresses_that_come_back(hashlength: Any) -> None:
     one = rewriter(hashlength=hashlength)
     address = one.forward(SENDER)
     assert len(address.split(b"=")[1]) == min(hashlength, 27)
@@ -140,7 +140,7 @@ def test_every_hash_length_makes_addresses_that_come_back(hashlength):
 
 
 @pytest.mark.parametrize("change", [b"x=", b"other.example=", b"=bob@"])
-def test_a_changed_address_is_refused(change):
+def test_a_changed_address_is_refused(change: Any) -> None:
     parts = {b"x=": b"joe", b"other.example=": b"src.example=", b"=bob@": b"=joe@"}
     address = rewriter().forward(SENDER).replace(parts[change], change)
     with pytest.raises(SrsError, match=BAD_HASH):
@@ -162,17 +162,17 @@ def test_a_changed_address_is_refused(change):
         b"x@srs.example",
     ],
 )
-def test_a_sender_that_need_not_be_rewritten_stays(home, sender):
+def test_a_sender_that_need_not_be_rewritten_stays(home: Any, sender: Any) -> None:
     assert forward(plugin(home), sender) == sender
 
 
-def test_a_strangers_sender_is_rewritten_where_mail_is_sent_on(home):
+def test_a_strangers_sender_is_rewritten_where_mail_is_sent_on(home: Any) -> None:
     assert forward(plugin(home), SENDER).endswith(b"=src.example=joe@srs.example")
     assert forward(plugin(home, domain=""), SENDER) == SENDER
     assert forward(plugin(home, alwaysrewrite=True), b"joe@example.org").startswith(b"SRS0=")
 
 
-def test_without_rcpthosts_all_senders_are_ours(home):
+def test_without_rcpthosts_all_senders_are_ours(home: Any) -> None:
     os.unlink(home.control("rcpthosts"))
     assert forward(plugin(home), SENDER) == SENDER
 
@@ -187,15 +187,17 @@ def test_without_rcpthosts_all_senders_are_ours(home):
         ({"QMAILINJECT_FORCE_SRS": "", "QMAILINJECT_SKIP_SRS": ""}, False),
     ],
 )
-def test_qmail_inject_rewrites_where_it_sends_somebody_elses_mail_on(home, environment, rewritten):
+def test_qmail_inject_rewrites_where_it_sends_somebody_elses_mail_on(
+    home: Any, environment: Any, rewritten: Any
+) -> None:
     assert (forward(plugin(home), SENDER, "inject", environment) != SENDER) is rewritten
 
 
-def test_without_a_secret_the_delivery_is_put_off(home):
+def test_without_a_secret_the_delivery_is_put_off(home: Any) -> None:
     assert forward(plugin(home, secrets=()), SENDER) == Defer(451, "4.3.0", "SRS: No secrets in SRS configuration.")
 
 
-async def test_mail_to_other_hosts_can_be_rewritten(home):
+async def test_mail_to_other_hosts_can_be_rewritten(home: Any) -> None:
     delivery = Delivery("remote", 1, SENDER, [b"bob@x.example"])
     plan = plan_of(plugin(home, "remote"))
     assert plan.remote_envelope is not None
@@ -206,13 +208,13 @@ async def test_mail_to_other_hosts_can_be_rewritten(home):
 # -- bringing back
 
 
-def rcpt(one, address, sender=b"", allowed=True, session=None):
+def rcpt(one: Any, address: Any, sender: Any = b"", allowed: Any = True, session: Any = None) -> Any:
     recipient = Recipient(address, allowed)
     verdict = one.smtp_rcpt(session or Session(), Transaction(sender), recipient)
     return verdict or recipient.address
 
 
-def test_a_bounce_is_brought_back_at_rcpt(home):
+def test_a_bounce_is_brought_back_at_rcpt(home: Any) -> None:
     one = plugin(home, "smtpd")
     address = one.rewriter.forward(SENDER)
     assert rcpt(one, address) == SENDER
@@ -223,19 +225,19 @@ def test_a_bounce_is_brought_back_at_rcpt(home):
         assert rcpt(one, other) == other
 
 
-def test_who_guesses_is_turned_away(home):
+def test_who_guesses_is_turned_away(home: Any) -> None:
     session, one = Session(), plugin(home, "smtpd")
     answers = [rcpt(one, b"SRS0=AAAA=TT=src.example=joe@srs.example", session=session) for _ in range(3)]
     assert answers == [Reject(550, "5.1.1", f"SRS: {BAD_HASH}")] * 2 + [GUESSING]
     assert isinstance(GUESSING, Disconnect)
 
 
-def test_trouble_of_ours_is_temporary_at_rcpt(home):
+def test_trouble_of_ours_is_temporary_at_rcpt(home: Any) -> None:
     verdict = rcpt(plugin(home, "smtpd", secrets=()), b"SRS0=AAAA=TT=src.example=joe@srs.example")
     assert isinstance(verdict, Defer)
 
 
-def test_a_bounce_made_here_goes_to_the_original_sender(home):
+def test_a_bounce_made_here_goes_to_the_original_sender(home: Any) -> None:
     lines = []
     one = plugin(home, "send")
     one.context = make_plugin(Srs, home=home, role="send", log=lines.append).context
@@ -251,7 +253,7 @@ def test_a_bounce_made_here_goes_to_the_original_sender(home):
     assert isinstance(plan_of(plugin(home, "send", secrets=())).send_bounce(draft=wrong), Defer)
 
 
-def test_check_says_what_is_missing(home):
+def test_check_says_what_is_missing(home: Any) -> None:
     assert plugin(home, "smtpd").check() == []
     assert len(plugin(home, secrets=()).check()) == 1
     assert len(plugin(home, "smtpd", domain="other.example").check()) == 1
@@ -272,11 +274,11 @@ def test_check_says_what_is_missing(home):
         (b"", b""),
     ],
 )
-def test_the_to_field_names_the_recipient(text, changed):
+def test_the_to_field_names_the_recipient(text: Any, changed: Any) -> None:
     assert readdressed(text, SENDER) == changed
 
 
-def srsfilter(home, **environment):
+def srsfilter(home: Any, **environment: Any) -> Any:
     code = "import sys; from pluq_srs.srsfilter import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -287,7 +289,7 @@ def srsfilter(home, **environment):
     )
 
 
-def test_srsfilter_sends_a_bounce_on_and_refuses_everything_else(home):
+def test_srsfilter_sends_a_bounce_on_and_refuses_everything_else(home: Any) -> None:
     with open(f"{home.path}/queue", "w") as file:
         file.write("#!/bin/sh\ncat > message\ncat <&1 > envelope\n")
     os.chmod(file.name, 0o755)
