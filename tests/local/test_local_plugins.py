@@ -107,6 +107,26 @@ def test_a_plugin_changes_what_is_sent_on(stack, joe, line):
     assert report[:1] == b"D" and b"not from here (#5.7.1)" in report
 
 
+@pytest.mark.parametrize(("code", "exit_code"), [(1, 1), (77, 77), (128, 100), (552, 100), (0, 100)])
+def test_the_code_of_a_refusal_is_that_of_qmail_local(stack, joe, code, exit_code):
+    with open(f"{stack.home.plugins}/keep.py", "w") as file:
+        file.write(PLUGIN.replace("552", str(code)))
+    (joe / ".qmail-full").write_bytes(b"./Maildir/\n")
+    (joe / "message").write_bytes(b"Subject: x\n\n")
+    argv = ["joe", str(joe), "joe-full", "-", "full", "h", "s@x", "./Maildir/"]
+    program = "import sys; from pluq.commands.qmail_local import main; sys.exit(main())"
+    with open(joe / "message", "rb") as message:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *argv],
+            stdin=message,
+            env={**os.environ, "PLUQ_HOME": stack.home.path},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (exit_code, b"mailbox is full (#5.2.2)\n")
+
+
 def test_what_it_has_no_opinion_of_the_core_delivers(stack, joe):
     (joe / ".qmail").write_bytes(b"./Mailbox\n|echo ran\n")
     stack.start()

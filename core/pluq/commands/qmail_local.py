@@ -38,7 +38,7 @@ def main() -> int:
     except (TemporaryFailure, ConfigError) as failure:
         return say(failure, TEMPORARY)
     except PermanentFailure as failure:
-        return say(failure, PERMANENT)
+        return say(failure, getattr(failure, "exit_code", PERMANENT))
     sys.stdout.buffer.write(report)
     return DONE
 

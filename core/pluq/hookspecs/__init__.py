@@ -233,7 +233,10 @@ def local_envelope(delivery: Delivery) -> None:
 
 
 def local_deliver(delivery: Delivery, instruction: bytes, environment: Mapping[str, str]) -> Verdict | None:
-    """Carry out one delivery instruction in the place of the core: Accept when it is done, durably."""
+    """Carry out one delivery instruction in the place of the core: Accept when it is done, durably.
+
+    The code of a Reject is the exit code of qmail-local, if it is less than 128, else that is 100.
+    """
 
 
 def forward_envelope(delivery: Delivery, environment: Mapping[str, str]) -> Verdict | None:

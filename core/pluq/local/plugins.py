@@ -14,6 +14,7 @@ from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local.instructions import Instruction, Kind
 from pluq.local.order import Order
+from pluq.local.report import PERMANENT
 from pluq.plan import EMPTY, Plan
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # What asking a plugin takes, without the plugin: for those who fork the processes that ask.
 PRELOADED = ("asyncio", "pluq.config.site", "pluq.hookspecs", "pluq.plan.compile")
+FIRST_SIGNAL = 128
+"""An exit code from here on is a shell's word for a signal."""
 PREFIXES = {Kind.PROGRAM: b"|", Kind.FORWARD: b"&", Kind.MBOX: b"", Kind.MAILDIR: b""}
 
 
@@ -101,8 +104,16 @@ def forwarded(
     return delivery.sender, delivery.recipients
 
 
+class Refused(PermanentFailure):
+    """A plugin's refusal. `exit_code` is what qmail-local exits with: the code of the verdict, if it can be one."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.exit_code = code if 0 < code < FIRST_SIGNAL else PERMANENT
+
+
 def heed(verdict: Verdict | None) -> None:
-    """Raise what the verdict says: PermanentFailure or TemporaryFailure."""
+    """Raise what the verdict says: Refused or TemporaryFailure."""
     from pluq.hookspecs import Accept, Defer, Reject
 
     if verdict is None or isinstance(verdict, Accept):
@@ -111,4 +122,4 @@ def heed(verdict: Verdict | None) -> None:
         raise TemporaryFailure("A plugin gave a verdict that has no meaning here. (#4.3.5)", "4.3.5")
     text = verdict.text if isinstance(verdict.text, str) else verdict.text.decode("utf-8", "surrogateescape")
     suffix = f" (#{verdict.enhanced})" if verdict.enhanced else ""
-    raise (PermanentFailure if isinstance(verdict, Reject) else TemporaryFailure)(text + suffix)
+    raise Refused(text + suffix, verdict.code) if isinstance(verdict, Reject) else TemporaryFailure(text + suffix)
