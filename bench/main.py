@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result
 
 def main() -> int:
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started must not outlive us
     if not os.path.exists(SOURCE):
         sys.stderr.write(f"bench: {SOURCE} is missing: install Debian's postfix, which has it\n")
         return 111
