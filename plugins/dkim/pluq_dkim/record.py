@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pluq.errors import ProtocolError
@@ -30,6 +31,10 @@ MIN_RSA_BITS = 1024
 
 # RFC 8301 wants 4096 to be understood. Time to verify grows with the square.
 MAX_RSA_BITS = 8192
+
+# Reading an RSA key takes longer than verifying with it. Few domains send most of the mail; an entry takes two kilobytes.
+KEPT_KEYS = 512
+
 KIND_OF = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 
 
@@ -90,6 +95,7 @@ def _record(found: tags.Tags) -> KeyRecord:
     return KeyRecord(kind.decode(), key, b"s" in flags, b"y" in flags)
 
 
+@lru_cache(KEPT_KEYS)
 def _rsa(value: bytes) -> RSAPublicKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

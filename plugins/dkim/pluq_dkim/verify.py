@@ -11,6 +11,7 @@ Source: RFC 6376 section 6.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,6 @@ from pluq_dkim.canon import BodyForm, BodySum, header_input, sum_body
 from pluq_dkim.finding import Code, Finding, Unacceptable
 from pluq_dkim.record import KeyRecord, check_use, read_record
 from pluq_dkim.signature import Signature, check_cover, read_signature
-from pluq_dkim.tags import FOLDING, parse_tags
 
 NAME = b"dkim-signature"
 MAX_SECONDS = 20.0
@@ -74,7 +74,6 @@ def _read(field: HeaderField, fields: list[HeaderField], policy: Policy, now: fl
 
 def finding(signature: Signature, code: Code, detail: str = "") -> Finding:
     """Return the finding for a signature that could be read. The first octets of b= tell it from others (RFC 6008)."""
-    value = signature.field.raw
     return Finding(
         code,
         detail,
@@ -82,12 +81,8 @@ def finding(signature: Signature, code: Code, detail: str = "") -> Finding:
         signature.selector,
         signature.identity,
         signature.algorithm,
-        _first_octets(value),
+        base64.b64encode(signature.value[:6]).decode("ascii"),
     )
-
-
-def _first_octets(raw: bytes) -> str:
-    return parse_tags(raw.partition(b":")[2])[b"b"].translate(None, FOLDING)[:8].decode("ascii")
 
 
 # -- the body
@@ -118,6 +113,8 @@ async def look_up(names: set[str], resolver: Resolver) -> dict[str, Looked]:
     """Return what each record says, or why it cannot be used."""
     budget = Budget(MAX_QUERIES // QUERIES_OF_A_LOOKUP, MAX_SECONDS)
     ordered = sorted(names)
+    if len(ordered) == 1:  # nearly every message, and no task is needed
+        return {ordered[0]: await _look_up(ordered[0], resolver, budget)}
     found = await asyncio.gather(*(_look_up(name, resolver, budget) for name in ordered))
     return dict(zip(ordered, found, strict=True))
 
