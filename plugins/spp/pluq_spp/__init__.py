@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pluq import Defer, Login, Phase, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.children import Ended, is_function, run
 from pluq.errors import ConfigError
+from pluq.listen.fresh import Fresh
 from pluq.smtpd.policy import RcptHosts, read_rcpthosts
-from pluq.store.control import list_lines, read_file
+from pluq.store.control import read_lines
 from pluq_spp.output import refusal
 from pluq_spp.sections import Section, Sections, command_line, parse_sections
 from pluq_spp.state import Answer, State
@@ -68,7 +70,7 @@ class Spp(Plugin[Settings]):
 
     def __init__(self) -> None:
         self.rcpthosts = RcptHosts(None)
-        self._files: dict[str, tuple[tuple[int, int, int], Sections]] = {}
+        self._files: dict[str, Fresh[Sections]] = {}
 
     @hook
     def check(self) -> Sequence[str]:
@@ -93,15 +95,9 @@ class Spp(Plugin[Settings]):
     def read(self, settings: Settings) -> Sections:
         """Return what the list says now. Raises ConfigError where it cannot be read, also where there is none."""
         path = self.path(settings)
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise ConfigError(path, os.strerror(error.errno or 0)) from error
-        version = (status.st_ino, status.st_mtime_ns, status.st_size)
-        kept = self._files.get(path)
-        if kept is None or kept[0] != version:
-            kept = self._files[path] = version, parse_sections(list_lines(read_file(path) or b""))
-        return kept[1]
+        if path not in self._files:
+            self._files[path] = Fresh([path], lambda: read_sections(path), self.log)
+        return self._files[path].get(time.monotonic())
 
     def state(self, session: Session) -> State:
         """Return what is known of a session. Raises ConfigError."""
@@ -262,6 +258,14 @@ class Spp(Plugin[Settings]):
                 folder=self.context.home.path,
                 seconds=self.settings.seconds,
             )
+
+
+def read_sections(path: str) -> Sections:
+    """Return what a list says. Raises ConfigError where it cannot be read, or is not there."""
+    lines = read_lines(path)
+    if lines is None:
+        raise ConfigError(path, "missing: it lists the programs of spp")
+    return parse_sections(lines)
 
 
 def trouble_of(ended: Ended) -> str | None:
