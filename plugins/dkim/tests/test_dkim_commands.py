@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from pluq import Session
+from pluq import Message, Session
 from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin, plan_of
+from pluq.testing.remote_home import RemoteHome, make_job
+from pluq.testing.smtp_peer import SmtpPeer
 from pluq.testing.smtp_session import Talk
 from pluq_dkim import Dkim
 from pluq_dkim.commands import check, keygen
+from pluq_dkim.finding import Code
+from pluq_dkim.verify import Policy, verify_message
 
 
 def published(record: str) -> tuple[str, str]:
@@ -154,3 +159,39 @@ async def test_nothing_is_looked_up_for_a_message_without_signature() -> None:
     (taken,) = talk.queue.messages
     assert b"\n\tdkim=none\n" in taken.message
     assert plugin.settings_for(Session()).verify
+
+
+@pytest.mark.parametrize("size", [0, 300_000])
+async def test_a_delivery_is_signed_on_its_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    remote = RemoteHome(tmp_path / "remote")
+    keygen(["example.org", "--home", remote.home.path])
+    name, text = published(capsys.readouterr().out)
+    content = b"From: joe@example.org\nSubject: hi\n\n.dot\n" + b"line  of text \n" * (size // 14)
+    with SmtpPeer() as peer:
+        remote.relay_to(peer)
+        plan = plan_of(make_plugin(Dkim, home=remote.home, role="remote"))
+        records = await remote.deliverer(plan=plan).deliver(make_job(content, b"joe@example.org"))
+        assert records[-1].startswith(b"K")
+        (wire,) = peer.sessions[0].messages
+    received = wire.removesuffix(b".\r\n").replace(b"\r\n..", b"\r\n.").replace(b"\r\n", b"\n")
+    assert received.endswith(content)
+    with FakeDns({name: [("TXT", text)]}) as server:
+        resolver = Resolver([server.address])
+        found = await verify_message(Message.from_bytes(received), resolver, Policy(), time.time())
+        await resolver.close()
+    assert [one.code for one in found] == [Code.GOOD]
+
+
+async def test_a_delivery_with_a_key_that_cannot_be_used_is_deferred(tmp_path: Path) -> None:
+    remote = RemoteHome(tmp_path / "remote")
+    logged: list[str] = []
+    with SmtpPeer() as peer:
+        remote.relay_to(peer)
+        plugin = make_plugin(Dkim, home=remote.home, role="remote", key="/nowhere/key")
+        deliverer = remote.deliverer(plan=plan_of(plugin, log=logged.append))
+        records = await deliverer.deliver(make_job(b"From: joe@example.org\n\nhi\n"))
+        assert peer.sessions == []
+    assert records[-1].startswith(b"Z")
+    assert "/nowhere/key" in logged[0]
