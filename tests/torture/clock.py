@@ -1,0 +1,84 @@
+"""Clocks that jump, and a week of a dead next hop in less than a minute. Needs libfaketime (Debian: faketime).
+
+The time of day of the stack is faked, not its monotonic clock and not that of its files.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.torture.ledger import Row, bounce_to
+from tests.torture.load import Letter
+from tests.torture.system import ANN, JOE, System, new_system
+
+from pluq.queue.layout import QueueLayout
+from pluq.queue.writer import pull_trigger
+
+LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+JUMPS = ("+1h", "-1h", "+8d", "-30d", "+0")
+CLIENTS = 4
+WEEK_SECONDS = 604800
+# The remote schedule tries at birth + (20 n)^2 seconds: 38 times within the week, and a last one behind it.
+TRIES = 39
+TRIES_SLACK = 3
+DEAD = Letter(JOE, (ANN,), (bounce_to(JOE),))
+TURN_SECONDS = 0.02
+
+
+def why_not() -> str | None:
+    return None if glob.glob(LIBRARY) else "needs libfaketime (Debian: faketime)"
+
+
+def variables(system: System, fake: str) -> Mapping[str, str]:
+    """Write the first time and return the environment of a stack that follows it."""
+    path = Path(system.folder, "faketime")
+    path.write_text(fake + "\n")
+    return {
+        "LD_PRELOAD": glob.glob(LIBRARY)[0],
+        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def jump(folder: str | None, seconds: float) -> Row:
+    """The clock goes forth and back under load, by hours, days and a month."""
+    began = time.monotonic()
+    with new_system(folder, start=False) as system:
+        system.stack.start(variables(system, "+0"))
+        with system.load(CLIENTS):
+            for fake in JUMPS:
+                Path(system.folder, "faketime").write_text(fake + "\n")
+                time.sleep(seconds)
+        row = system.finish("clock jumps")
+    row.seconds = round(time.monotonic() - began, 1)
+    row.notes.insert(0, " ".join(JUMPS))
+    return row
+
+
+def week(folder: str | None, speed: int) -> Row:
+    """The next hop refuses for a week: the tries get rarer, then exactly one bounce comes."""
+    began = time.monotonic()
+    with new_system(folder, start=False) as system:
+        system.sink.refusal = b"421 closed for a week\r\n"
+        system.stack.start(variables(system, f"+0 x{speed}"))
+        client = system.client(DEAD)
+        token = client.send_surely()
+        client.close()
+        layout = QueueLayout(system.stack.home.queue)
+        deadline = time.monotonic() + 2 * WEEK_SECONDS / speed
+        while system.ledger.outstanding(system.copies()) and time.monotonic() < deadline:
+            pull_trigger(layout)  # faked seconds pass faster than those that the scheduler sleeps: wake it
+            time.sleep(TURN_SECONDS)
+        lasted = round((time.monotonic() - began) * speed / 86400, 1)
+        tries = len(system.sink.refused)
+        system.sink.refusal = None
+        row = system.finish("a week of a dead next hop")
+    row.notes.insert(0, f"{tries} tries, a bounce after {lasted} days")
+    if abs(tries - TRIES) > TRIES_SLACK:
+        row.notes.append(f"FAILED: {token} was tried {tries} times, not about {TRIES}")
+    row.seconds = round(time.monotonic() - began, 1)
+    return row

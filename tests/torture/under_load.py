@@ -1,0 +1,141 @@
+"""Faults at random moments while mail flows: roles and whole stacks killed, the power cut, the disk full."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from tests.torture.disks import MIB, Disk, new_disk
+from tests.torture.ledger import Row
+from tests.torture.system import System, new_system
+
+CLIENTS = 6
+EVERYTHING = "everything"
+VICTIMS = ("queue", "send", "lspawn", "rspawn", "smtpd", "worker", "worker", EVERYTHING)
+SMALL_DISK = 24 * MIB
+FEW_INODES = 1024
+SEED = 7
+# How long the control waits for what it will not find.
+CONTROL_SECONDS = 5.0
+SMALL = (100, 1000, 4000)
+
+
+def kill_at_random(folder: str | None, kills: int, messages: int) -> Row:
+    """kill -9 of a role, a worker, or of everything at once, at random moments, until so many kills and messages have been."""
+    began = time.monotonic()
+    dice = random.Random(SEED)
+    done = 0
+    with new_system(folder) as system:
+        with system.load(CLIENTS, messages) as load:
+            while done < kills or not load.done:
+                time.sleep(dice.uniform(0.02, 0.25))
+                done += kill_one(system, dice.choice(VICTIMS))
+                if load.done and done >= kills:
+                    break
+                if time.monotonic() > began + max(60, messages / 2):
+                    break
+        row = system.finish("kill at random")
+    row.notes.insert(0, f"{done} kills")
+    row.seconds = round(time.monotonic() - began, 1)
+    return row
+
+
+def kill_one(system: System, victim: str) -> bool:
+    """Kill somebody; False if there was nobody."""
+    if victim == EVERYTHING:
+        system.stack.kill()
+        system.ledger.fault()
+        system.stack.start()
+        return True
+    pids = system.stack.worker_pids() if victim == "worker" else [system.stack.role_pids().get(victim, 0)]
+    for pid in [pid for pid in pids if pid][:1]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        system.ledger.fault()
+        return True
+    return False
+
+
+def cut_power_without_sync(cuts: int) -> Row:
+    """The control: without the sync of todo the same run must find losses, or it finds nothing."""
+    row = cut_power("ext4", cuts, {"TORTURE_NO_SYNC": "1"})
+    found, row.lost, row.corrupt, row.unexplained = row.lost, 0, 0, 0
+    row.run = "power cut, control"
+    row.notes = [f"without the sync of todo {found} messages were lost, as they must be"]
+    if not found:
+        row.notes.append("FAILED: the harness is blind")
+    return row
+
+
+def cut_power(kind: str, cuts: int, environment: Mapping[str, str] | None = None) -> Row:
+    """Queue and Maildir lie on a filesystem that loses its power at random moments under load."""
+    began = time.monotonic()
+    dice = random.Random(SEED)
+    with new_disk(kind) as disk, new_system(disk.path, start=False) as system:
+        system.stack.start(environment)
+        if environment:
+            system.patience = CONTROL_SECONDS
+        for _ in range(cuts):
+            with system.load(CLIENTS):
+                time.sleep(dice.uniform(0.05, 1.0))
+                disk.cut()
+                system.ledger.fault()
+                system.stack.kill()
+            disk.unmount()
+            disk.mount()
+            system.box.forget()
+            system.stack.start(environment)
+        row = system.finish(f"power cut, {kind}")
+    row.notes.insert(0, f"{cuts} cuts")
+    row.seconds = round(time.monotonic() - began, 1)
+    return row
+
+
+def no_space(times: int, seconds: float) -> Row:
+    """The disk is full for a while."""
+    return full("disk full", Disk.fill, times, seconds)
+
+
+def no_inodes(times: int, seconds: float) -> Row:
+    """The disk has no inodes for a while."""
+    return full("inodes full", Disk.take_inodes, times, seconds)
+
+
+def full(run: str, fill: Callable[[Disk], str], times: int, seconds: float) -> Row:
+    """The disk has no room for a while, again and again. Small enough to be filled in a moment."""
+    began = time.monotonic()
+    worst = 0.0
+    refused: list[int] = []
+    options = ("-N", str(FEW_INODES), "-m", "0")
+    with new_disk("ext4", SMALL_DISK, options) as disk, new_system(disk.path) as system:
+        system.sizes = SMALL
+        for _ in range(times):
+            with system.load(CLIENTS):
+                time.sleep(seconds / 2)
+                filler = fill(disk)
+                before = len(system.ledger.accepted)
+                system.ledger.fault()
+                time.sleep(seconds)
+                refused.append(len(system.ledger.accepted) - before)
+                shutil.rmtree(filler) if os.path.isdir(filler) else os.unlink(filler)
+                system.ledger.fault()
+            worst = max(worst, system.recover([]))
+            empty(system)
+        row = system.finish(run)
+    row.recovery = round(max(worst, row.recovery), 2)
+    row.notes.insert(0, f"{times} times {seconds:.0f} s; accepted meanwhile {refused}")
+    row.seconds = round(time.monotonic() - began, 1)
+    return row
+
+
+def empty(system: System) -> None:
+    """Read the mail, as the user would who wants room again: what was seen stays in the ledger's memory."""
+    system.box.copies()
+    for path in (system.box.path / "new").iterdir():
+        path.unlink()
