@@ -170,7 +170,7 @@ class Auth(Plugin[Settings]):
         self.dovecot = Dovecot(self.path(self.settings.dovecot), self.settings.timeout_program)
         try:
             await self.dovecot.learn()
-        except (Unavailable, TimeoutError):
+        except Unavailable:
             self.log(f"{self.dovecot.path}: Dovecot does not answer")
 
     def path(self, name: str) -> str:
@@ -194,7 +194,8 @@ class Auth(Plugin[Settings]):
 
         host, argv = split_arguments(arguments, shutil.which(arguments[0]) is not None)
         usual = "qmail" if host is None else "cmd5checkpw" if argv[0].endswith("cmd5checkpw") else "jms"
-        return Program(argv, self.settings.protocol or usual, self.settings.timeout_program, host)
+        form = self.settings.protocol or usual
+        return Program(argv, form, self.settings.timeout_program, self.context.home.path, host)
 
     def offer(self, session: Session) -> Offer:
         """Return what this client may log in with, whether it is encrypted or not."""
@@ -261,7 +262,8 @@ class Auth(Plugin[Settings]):
             proof = await back_end.authenticate(mechanism, dialogue, session, offer.mechanisms)
         except Refused as error:
             is_failure = True
-            self.log(f"auth-failed type={mechanism.lower()} ip={session.remote_ip} {error}".rstrip())
+            user = printable(error.user)
+            self.log(f"auth-failed type={mechanism.lower()} ip={session.remote_ip} user=<{user}> {error.why}".rstrip())
             await asyncio.sleep(settings.delay)
             return FAILED
         except (Ended, ProtocolError) as error:

@@ -32,7 +32,12 @@ class Malformed(Ended):
 
 
 class Refused(Ended):
-    """Name and password do not belong together, or nobody has that name."""
+    """Name and password do not belong together, or nobody has that name. `why` is for the log, where there is more to say."""
+
+    def __init__(self, user: bytes = b"", why: str = "") -> None:
+        super().__init__(why)
+        self.user = user
+        self.why = why
 
 
 class Unavailable(Ended):

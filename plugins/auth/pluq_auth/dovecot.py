@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from pluq.hookspecs import Session
+from pluq.plan.chain import within
 from pluq_auth.dialogue import Dialogue, Malformed, Proof, Refused, Unavailable, check_name, decode
+
+T = TypeVar("T")
 
 SERVICE = b"smtp"
 MAJOR = b"1"
@@ -112,16 +115,19 @@ class Dovecot:
 
     async def learn(self) -> None:
         """Ask which mechanisms there are. Raises Unavailable."""
-        async with asyncio.timeout(self.seconds):
-            (await self.connect()).close()
+        (await self.in_time(self.connect())).close()
+
+    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what the work returns. Raises Unavailable when it takes too long."""
+        try:
+            done: T = await within(work, self.seconds)
+        except TimeoutError:
+            raise Unavailable(TROUBLE) from None
+        return done
 
     async def authenticate(self, mechanism: str, dialogue: Dialogue, session: Session, offered: Sequence[str]) -> Proof:
         """Return who the client is. Raises Ended."""
-        try:
-            async with asyncio.timeout(self.seconds):
-                link = await self.connect()
-        except TimeoutError:
-            raise Unavailable(TROUBLE) from None
+        link = await self.in_time(self.connect())
         try:
             link.send(*await request(mechanism, dialogue, session))
             return await self.converse(link, dialogue)
@@ -131,11 +137,7 @@ class Dovecot:
     async def converse(self, link: Link, dialogue: Dialogue) -> Proof:
         """Pass challenges and responses on until the server decides."""
         for _ in range(MAX_LINES):
-            try:
-                async with asyncio.timeout(self.seconds):
-                    verb, *fields = await link.receive()
-            except TimeoutError:
-                raise Unavailable(TROUBLE) from None
+            verb, *fields = await self.in_time(link.receive())
             if fields[:1] != [b"1"]:
                 continue
             if verb == b"OK":
@@ -174,4 +176,4 @@ def fail(fields: Mapping[bytes, bytes]) -> NoReturn:
         raise Unavailable(TROUBLE)
     if fields.get(b"reason") == b"Invalid base64 data in initial response":
         raise Malformed
-    raise Refused
+    raise Refused(fields.get(b"user", b""))

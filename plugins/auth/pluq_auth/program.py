@@ -17,17 +17,18 @@ Source: http://cr.yp.to/checkpwd/interface.html; the SMTP AUTH patches of qmail.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-import signal
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from pluq import children
 from pluq.hookspecs import Session
-from pluq.pop3.login import spawn
 from pluq_auth import mechanisms
 from pluq_auth.dialogue import MAX_SECRET, Dialogue, Malformed, Proof, Refused, Unavailable
+
+PASSWORD_FD = 3
 
 NO_PIPE = "oops, unable to open pipe and I can't auth"
 NO_CHILD = "oops, child won't start and I can't auth"
@@ -61,12 +62,16 @@ FORMS: Mapping[str, Form] = {
 
 
 class Program:
-    """The back end. `host` stands in challenges (None: the name of our side of the connection), `seconds` is the time limit."""
+    """The back end.
+
+    The program runs in `folder` for `seconds` at most; `host` stands in challenges (None: the name of our side of the connection).
+    """
 
     mechanisms = ("LOGIN", "PLAIN", "CRAM-MD5")
 
-    def __init__(self, argv: Sequence[str], form: str, seconds: float, host: str | None = None) -> None:
+    def __init__(self, argv: Sequence[str], form: str, seconds: float, folder: str, host: str | None = None) -> None:
         self.argv = list(argv)
+        self.folder = folder
         self.form = form
         self.seconds = seconds
         self.host = host
@@ -84,73 +89,54 @@ class Program:
         data = b"".join(field + b"\0" for field in fields)
         if len(data) > MAX_SECRET:
             raise Malformed
-        code = await self.ask(data, session.environment)
+        try:
+            code = await self.ask(data, session.environment)
+        except OSError as error:
+            raise Refused(user, f"{self.argv[0]}: {os.strerror(error.errno or 0)}") from None
         if code == ACCEPTED_WITHOUT_RELAY and self.form == "indimail":
             return Proof(user, may_relay=False)
         if code:
-            raise Refused
+            raise Refused(user)
         return Proof(user)
 
     async def ask(self, data: bytes, environment: Mapping[str, str]) -> int:
-        """Run the program; return its exit code. Raises Unavailable for a crash, Refused where it cannot be run at all."""
-        child = self.start(data, {**os.environ, **environment})
+        """Run the program; return its exit code. Raises Unavailable for a crash, OSError where it cannot be run at all."""
+        reads = filled_pipe(data)
+        path = shutil.which(self.argv[0]) or self.argv[0]
+        variables = {**os.environ, **environment}
         try:
-            async with asyncio.timeout(self.seconds):
-                status = await wait_child(child)
-        except BaseException as error:
-            end_child(child)
-            if isinstance(error, TimeoutError):
-                raise Unavailable from None
-            raise
-        if os.WIFSIGNALED(status):
-            raise Unavailable
-        return os.waitstatus_to_exitcode(status)
-
-    def start(self, data: bytes, environment: Mapping[str, str]) -> int:
-        """Start the program with `data` on descriptor 3; return its process id."""
-        try:
-            reads, writes = os.pipe()
-        except OSError:
-            raise Unavailable(NO_PIPE) from None
-        try:
-            os.set_blocking(writes, False)
-            if os.write(writes, data) < len(data):
-                raise Unavailable(NO_WRITE)
-            os.close(writes)
-            writes = -1
-            return spawn(self.argv, reads, environment, detached=True)
-        except BlockingIOError:
-            raise Unavailable(NO_WRITE) from None
+            ended = await children.run(
+                [path, *self.argv[1:]],
+                environment=variables,
+                folder=self.folder,
+                seconds=self.seconds,
+                outputs=(),
+                inputs={PASSWORD_FD: reads},
+            )
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOMEM):
                 raise Unavailable(NO_CHILD) from None
-            raise Refused(f"{self.argv[0]}: {os.strerror(error.errno or 0)}") from None
+            raise
         finally:
             os.close(reads)
-            if writes >= 0:
-                os.close(writes)
+        if ended.is_late or ended.code < 0:
+            raise Unavailable
+        return ended.code
 
 
-async def wait_child(child: int) -> int:
-    """Wait for a process without holding up the event loop; return its wait status."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    fd = os.pidfd_open(child)
+def filled_pipe(data: bytes) -> int:
+    """Return the reading end of a pipe that holds `data` and nothing more: whoever does not read cannot hold us up."""
     try:
-        loop.add_reader(fd, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(fd)
+        reads, writes = os.pipe()
+    except OSError:
+        raise Unavailable(NO_PIPE) from None
+    try:
+        os.set_blocking(writes, False)
+        if os.write(writes, data) == len(data):
+            return reads
+    except BlockingIOError:
+        pass
     finally:
-        os.close(fd)
-    return os.waitpid(child, 0)[1]  # noqa: ASYNC222  # it has ended
-
-
-def end_child(child: int) -> None:
-    """Kill a program and all that it started, and reap it."""
-    try:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return
+        os.close(writes)
+    os.close(reads)
+    raise Unavailable(NO_WRITE)

@@ -48,7 +48,7 @@ async def serve(dialogue: Dialogue, users: Users) -> bytes:
     try:
         server.set_client_final(final)
     except scramp.ScramException:
-        raise Refused from None
+        raise Refused(asked[0]) from None
     if await dialogue.line(base64.b64encode(server.get_server_final().encode())):
         raise Malformed
     return asked[0]

@@ -164,7 +164,7 @@ class PasswordFile:
         async with self._hashing:
             is_right = await asyncio.to_thread(hashes.matches, users.decoy if user is None else user.password, password)
         if user is None or not is_right:
-            raise Refused
+            raise Refused(name)
         return Proof(name)
 
 

@@ -75,7 +75,7 @@ def script(tmp_path: Path) -> Callable[[str], str]:
 
 
 def program(*argv: str, seconds: float = 20.0) -> Program:
-    return Program(argv, "qmail", seconds)
+    return Program(argv, "qmail", seconds, "/")
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,10 @@ async def test_a_client_that_goes_ends_its_program(script: Callable[[str], str],
 
 
 async def test_a_program_that_is_not_there_refuses_everybody(tmp_path: Path) -> None:
-    with pytest.raises(Refused):
-        await program(str(tmp_path / "nothing")).ask(b"u\0p\0", {})
+    logged: list[str] = []
+    one = await talk(Home(str(tmp_path)), log=logged.append, program=(str(tmp_path / "nothing"),))
+    assert await one.ask("AUTH PLAIN " + encoded(b"\0joe\0secret")) == FAILED
+    assert logged[-1].endswith(f"user=<joe> {tmp_path}/nothing: No such file or directory")
     assert make_plugin(Auth, program=("/nonexistent/checkpw",)).check() == [
         "auth.program: /nonexistent/checkpw cannot be run"
     ]
