@@ -257,3 +257,21 @@ def test_a_second_scheduler_refuses_to_start(stack):
     second = stack.fork(stack.run_send)
     assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 111
     assert any("cannot start: qmail-send is already running" in line for line in stack.lines)
+
+
+def test_a_new_scheduler_looks_into_todo_only_after_the_daemon_has_answered_it(stack):
+    """What its predecessor said last may not have been read: todo/ can still name a message that is done."""
+    stack.until(stack.logged("status"), "the first one")
+    stack.kill(stack.send)
+    stack.submit(JOE)
+    os.kill(stack.daemon, signal.SIGSTOP)
+    os.unlink(stack.log_path)
+    stack.send = stack.fork(stack.run_send)
+    stack.until(stack.logged("status"), "the second one")
+    stack.until(lambda: stack.local.sock is not None, "its deliverer")
+    for _ in range(50):
+        stack.local.step()
+        assert not stack.logged("new msg")()
+        time.sleep(0.002)
+    os.kill(stack.daemon, signal.SIGCONT)
+    stack.until(stack.logged("end msg"), "the delivery")

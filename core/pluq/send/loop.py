@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pluq import log
 from pluq.queue.layout import QueueLayout
+from pluq.queue.plugins import current_plan, envelope_of
 from pluq.send.channel import Channel
 from pluq.send.common import Common
 from pluq.send.remover import DaemonLink
@@ -126,7 +127,8 @@ class Sockets:
         self._link_retry.succeeded()
         self._scheduler.fresh.reconnected(self._link.connect(sock))
         self._scheduler.selector.register(self._link, selectors.EVENT_READ, self._notices)
-        self._scheduler.scan.want()
+        self._scheduler.scan.hold()
+        self._link.ask(self._scheduler.scan.release)
         # Bounces and files that the daemon's absence kept back need not wait for two minutes.
         self._scheduler.retry_failures()
 
@@ -163,6 +165,7 @@ class Sockets:
         self._link.disconnect()
         self._link_blocked = False
         self._link_retry.failed(self._clock())
+        self._scheduler.scan.release()  # the daemon that could have known more is gone
         if not self._common.leaving:
             self._common.log(log.warning("lost connection to the queue daemon"))
 
@@ -217,7 +220,9 @@ def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: 
     selector = selectors.DefaultSelector()
     signals = Signals(selector)
     link = DaemonLink(warn)
-    injector = DaemonInjector(selector, f"{home.run}/qmqp", warn)
+    injector = DaemonInjector(
+        selector, f"{home.run}/qmqp", warn, lambda *envelope: envelope_of(current_plan(home), *envelope)
+    )
     scheduler = Scheduler(common, link, injector, selector, time.time, fast=True)
     paths = Paths(todo_path, (lspawn_path, rspawn_path))
     sockets = Sockets(scheduler, link, paths, time.time, lambda scheduler: signals.apply(scheduler, home.controls))

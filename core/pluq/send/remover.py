@@ -22,6 +22,7 @@ Answered = Callable[[int, bool], None]
 """Called with the message's number, and whether its todo file is gone."""
 
 NO_MESSAGE = 0
+ASK = b"t%d" % NO_MESSAGE
 NOTICES_A_TURN = 256
 """Packets read in one turn: reports of deliveries must not wait behind a flood of new messages."""
 PACKET_BYTES = 66_000
@@ -87,6 +88,7 @@ class DaemonLink:
         self._sock: socket | None = None
         self._out: deque[bytes] = deque()
         self._answers: dict[int, Answered] = {}
+        self._asked: deque[Callable[[], None]] = deque()
         self._buffer = bytearray(PACKET_BYTES)
 
     @property
@@ -96,7 +98,7 @@ class DaemonLink:
     @property
     def idle(self) -> bool:
         """Nothing waits to be sent, and no message to be answered for."""
-        return not self._out and not self._answers.keys() - {NO_MESSAGE}
+        return not self._out and not self._answers
 
     def connect(self, sock: socket) -> set[int]:
         """Go on with a new connection: what the last daemon did not answer is asked again.
@@ -106,7 +108,7 @@ class DaemonLink:
         sock.setblocking(False)
         self._sock = sock
         finished = [packet for packet in self._out if packet[:1] == b"m"]
-        self._out = deque([b"t%d" % number for number in self._answers] + finished)
+        self._out = deque([b"t%d" % number for number in self._answers] + [ASK for _ in self._asked] + finished)
         return {int(packet[1:]) for packet in finished}
 
     def disconnect(self) -> None:
@@ -126,7 +128,8 @@ class DaemonLink:
         self._out.append(b"m%d" % number)
 
     def ask(self, answered: Callable[[], None]) -> None:
-        self.remove_todo(NO_MESSAGE, lambda _number, _done: answered())
+        self._asked.append(answered)
+        self._out.append(ASK)
 
     def write(self) -> bool:
         """Send what waits; True when nothing does. Raises OSError when the daemon is gone."""
@@ -164,6 +167,10 @@ class DaemonLink:
         return notices
 
     def _answer(self, number: int, done: bool) -> None:
+        if number == NO_MESSAGE:
+            if self._asked:
+                self._asked.popleft()()
+            return
         answered = self._answers.pop(number, None)
         if answered is None:
             return

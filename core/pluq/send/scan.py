@@ -23,7 +23,10 @@ PAUSE_SECONDS = 10
 
 
 class TodoScan:
-    """The trigger, and the walk through todo/ that goes on over several turns. `found` takes the number of a message."""
+    """The trigger, and the walk through todo/ that goes on over several turns. `found` takes the number of a message.
+
+    While it is `held` nothing is looked at; see `hold`.
+    """
 
     def __init__(self, common: Common, selector: selectors.BaseSelector, found: Callable[[int], None]) -> None:
         self._common = common
@@ -33,7 +36,22 @@ class TodoScan:
         self._next = 0
         self._walk: Iterator[int] | None = None
         self._wanted = True
+        self._held = False
         self._open_trigger()
+
+    def hold(self) -> None:
+        """Do not look until `release`, and then from the beginning.
+
+        A scheduler that died may have told the queue daemon that a message is finished, and the daemon may not have read that yet. What
+        is seen of that message in todo/ now would be taken for a new one, while its number can soon have another. As soon as the
+        daemon answers on our connection, the former one is cut off.
+        """
+        self._held = True
+        self._walk = None
+
+    def release(self) -> None:
+        self._held = False
+        self.want()
 
     def want(self, _events: int = 0) -> None:
         """Look through todo/ from its beginning as soon as the present look is over."""
@@ -44,11 +62,15 @@ class TodoScan:
             os.close(self._trigger)
             self._trigger = -1
 
-    def wake_at(self) -> int:
+    def wake_at(self) -> float:
+        if self._held:
+            return float("inf")
         return self._common.now if self._walk is not None or self._wanted else self._next
 
     def work(self) -> None:
         """Look at some names."""
+        if self._held:
+            return
         now = self._common.now
         if self._walk is None:
             if not self._wanted and now < self._next:

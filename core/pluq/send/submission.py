@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pluq.errors import ProtocolError
 from pluq.queue.client import parse_qp
+from pluq.queue.refusal import QueueRefusal
 from pluq.send.bounces import Queued, Source
 from pluq.store import unix
 from pluq.wire import netstring, qmqp
@@ -23,12 +24,16 @@ BOUNCES_AT_ONCE = 4
 """The daemon commits what comes together in one wait; more would only hold memory and descriptors."""
 REPLY_BYTES = 2000
 
+Envelope = tuple[bytes, Sequence[bytes]]
+"""Sender and recipients."""
+
 
 class Submission:
-    """The request and the answer of one bounce, as bytes."""
+    """The request and the answer of one bounce, as bytes. `envelope`, if it is not that of the bounce."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, envelope: Envelope | None = None) -> None:
         self._source = source
+        self._envelope = envelope or (source.bounce.sender, [source.bounce.recipient])
         self._chunks = self._request()
         self._chunk = b""
         self._answer = b""
@@ -36,7 +41,8 @@ class Submission:
     def _request(self) -> Iterator[bytes]:
         source = self._source
         head = b"%d:" % source.size
-        tail = b"," + netstring.encode(source.bounce.sender) + netstring.encode(source.bounce.recipient)
+        sender, recipients = self._envelope
+        tail = b"," + b"".join(map(netstring.encode, (sender, *recipients)))
         yield b"%d:%b" % (len(head) + source.size + len(tail), head)
         yield from source.chunks()
         yield tail + b","
@@ -60,12 +66,19 @@ class Submission:
 
 
 class DaemonInjector:
-    """Sends bounces to the daemon at `path`, a few at once."""
+    """Sends bounces to the daemon at `path`, a few at once. `edit` is what plugins of the queue make of an envelope."""
 
-    def __init__(self, selector: selectors.BaseSelector, path: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        path: str,
+        warn: Callable[[str], None],
+        edit: Callable[[bytes, Sequence[bytes]], Envelope] = lambda sender, recipients: (sender, recipients),
+    ) -> None:
         self._selector = selector
         self._path = path
         self._warn = warn
+        self._edit = edit
         self._active = 0
 
     @property
@@ -74,14 +87,15 @@ class DaemonInjector:
 
     def inject(self, source: Source, queued: Queued) -> None:
         try:
+            envelope = self._edit(source.bounce.sender, [source.bounce.recipient])
             sock = unix.connect(self._path, socket.SOCK_STREAM, 0.0)
-        except OSError:
+        except (OSError, QueueRefusal):
             self._warn("unable to reach the queue daemon, will try later")
             source.close()
             queued(None)
             return
         self._active += 1
-        submission = Submission(source)
+        submission = Submission(source, envelope)
 
         def end(qp: int | None) -> None:
             self._selector.unregister(sock)
