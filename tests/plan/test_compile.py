@@ -271,3 +271,10 @@ def test_a_setting_of_an_unknown_type_is_the_authors_error() -> None:
 
     with pytest.raises(TypeError, match="a setting is bool"):
         declarations(Settings)
+
+
+def test_a_plugin_without_a_hook_of_the_protocol_makes_no_sense(home: Home) -> None:
+    write_plugin(home, "maxrcpt")
+    write_toml(home, '[profile.pop]\nprotocol = "pop3"\nplugins = ["maxrcpt"]\n')
+    with pytest.raises(ConfigError, match=r"pluq.toml:3: profile.pop.plugins: 'maxrcpt' does nothing in a profile"):
+        compile_plan(home, read_site(home), "pop", role="pop3d", log=lambda line: None)

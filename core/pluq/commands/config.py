@@ -29,9 +29,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="answer with one JSON object")
     options = parser.parse_args()
     home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()
-    role = options.profile if options.profile in ROLES else "smtpd"
     try:
         site = read_site(home)
+        role = options.profile if options.profile in ROLES else site.profile(options.profile).role
         plan = compile_plan(home, site, options.profile, role=role, log=silent)
     except ConfigError as error:
         sys.stderr.write(f"pluq config: {error}\n")

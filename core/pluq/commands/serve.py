@@ -3,6 +3,9 @@
 Checks the configuration, binds the ports and sockets, forks the roles, each as its own user, and keeps them running:
 
     smtpd    qmaild   accepts mail                        run/qmqp, run/lease -> queue
+    qmtpd    qmaild   accepts mail by QMTP and QMQP       (where a profile has one of these protocols)
+    pop3d    qmailp   gives mail to its owners            run/logins -> logins; (where a profile has this protocol)
+    logins   root     starts checkpassword for pop3d
     queue    qmailq   owns the queue directory            run/todo -> send
     send     qmails   decides who gets it and when        run/lspawn, run/rspawn
     lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
@@ -15,6 +18,7 @@ output, the supervisor's own to standard error. Under systemd: Type=notify-reloa
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -33,16 +37,23 @@ if TYPE_CHECKING:
 # A stack that is being stopped needs its grace; whoever starts the next one waits for it.
 LOCK_SECONDS = 15.0
 DEFAULT_LISTEN = "0.0.0.0:25"
+# The roles that listen: the user, and the module with Listener and run().
+SERVERS = {
+    "smtpd": ("qmaild", "pluq.smtpd.server"),
+    "qmtpd": ("qmaild", "pluq.qmtpd.server"),
+    "pop3d": ("qmailp", "pluq.pop3.server"),
+}
 HUP = frozenset({signal.SIGHUP})
 HUP_ALRM = frozenset({signal.SIGHUP, signal.SIGALRM})
 
 
 @dataclass(frozen=True)
 class Sockets:
-    """Everything that is bound before the first role starts. Each SMTP socket has the name of its profile."""
+    """Everything that is bound before the first role starts. `listening` has what profiles listen on, by the role that serves them."""
 
     keys: socket.socket | None
-    smtp: list[tuple[socket.socket, str]]
+    logins: socket.socket | None
+    listening: dict[str, list[tuple[socket.socket, str]]]
     qmqp: socket.socket
     lease: socket.socket
     todo: socket.socket
@@ -58,7 +69,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
-    where = f"accept SMTP here (default: what the profiles say, else {DEFAULT_LISTEN})"
+    where = f"listen here (default: what the profiles say, else {DEFAULT_LISTEN})"
     parser.add_argument("--listen", metavar="ADDR:PORT", action="append", help=where)
     options = parser.parse_args()
     if options.home:
@@ -138,9 +149,14 @@ def bind(home: Home, ids: Ids, listen: list[str] | None, keys: socket.socket | N
     from pluq.supervisor.sockets import bind_unix
 
     stream, packets = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+    listening = listening_sockets(home, listen)
+    logins = None
+    if "pop3d" in listening:
+        logins = bind_unix(f"{home.run}/logins", packets, 0o600, ids.uid["qmailp"])
     return Sockets(
         keys=keys,
-        smtp=smtp_sockets(home, listen),
+        logins=logins,
+        listening=listening,
         qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, os.geteuid()),
         lease=bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"]),
         todo=bind_unix(f"{home.run}/todo", packets, 0o600, ids.uid["qmails"]),
@@ -149,25 +165,31 @@ def bind(home: Home, ids: Ids, listen: list[str] | None, keys: socket.socket | N
     )
 
 
-def smtp_sockets(home: Home, listen: list[str] | None) -> list[tuple[socket.socket, str]]:
-    """Return the listening sockets with their profiles: those of --listen, else the service manager's, else the profiles' own.
+def listening_sockets(home: Home, listen: list[str] | None) -> dict[str, list[tuple[socket.socket, str]]]:
+    """Return, by role, the listening sockets with their profiles: those of --listen, else the service manager's, else the profiles' own.
 
     Those of --listen have the profile in PLUQ_PROFILE. The service manager names the profile of each (FileDescriptorName=).
     """
-    from pluq.config.site import STOCK, read_site
+    from pluq.config.site import STOCK, Profile, read_site
     from pluq.supervisor.sockets import bind_tcp, inherited, parse_address
 
     site = read_site(home)
     profile = os.environ.get("PLUQ_PROFILE", STOCK)
+    passed = [] if listen else inherited(os.environ)
     if listen:
         wanted = [(text, profile) for text in listen]
-    elif passed := inherited(os.environ):
-        return [(sock, name if name in site.profiles else profile) for sock, name in passed]
     else:
         wanted = [(text, one.name) for one in site.profiles.values() for text in one.listen]
         if not site.profiles:
             wanted = [(DEFAULT_LISTEN, STOCK)]
-    return [(bind_tcp(parse_address(text)), name) for text, name in wanted]
+    if passed:
+        found = [(sock, name if name in site.profiles else profile) for sock, name in passed]
+    else:
+        found = [(bind_tcp(parse_address(text)), name) for text, name in wanted]
+    by_role: dict[str, list[tuple[socket.socket, str]]] = {}
+    for sock, name in found:
+        by_role.setdefault(site.profiles.get(name, Profile(name)).role, []).append((sock, name))
+    return by_role
 
 
 def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
@@ -177,7 +199,6 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     import pluq.queue.lease_client
     import pluq.remote.workers
     import pluq.send.loop
-    import pluq.smtpd.server
     import pluq.supervisor.keys
     from pluq.supervisor.processes import Role
 
@@ -188,10 +209,7 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
     send = partial(pluq.send.loop.run, home, f"{home.run}/todo", f"{home.run}/lspawn", f"{home.run}/rspawn", 1)
     lspawn = partial(pluq.local.workers.run, home, sockets.lspawn)
     rspawn = partial(pluq.remote.workers.run, home, sockets.rspawn)
-    listeners = [pluq.smtpd.server.Listener(sock, profile) for sock, profile in sockets.smtp]
-    smtpd = partial(pluq.smtpd.server.run, home, listeners)
     queue_fds = tuple(sock.fileno() for sock in (sockets.qmqp, sockets.lease, sockets.todo))
-    smtp_fds = tuple(sock.fileno() for sock, _ in sockets.smtp)
     keeper = []
     if sockets.keys is not None:
         answer = partial(pluq.supervisor.keys.run, home, ids, sockets.keys)
@@ -204,9 +222,28 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
         ),
         Role("rspawn", who("qmailr", "qmail"), rspawn, (sockets.rspawn.fileno(),), passes=HUP, stage=2),
         Role("send", who("qmails", "qmail"), send, passes=HUP_ALRM),
-        # A site's QMAILQUEUE or checkpassword program may be set-uid.
-        Role("smtpd", who("qmaild", "nofiles"), smtpd, smtp_fds, passes=HUP, starts_setuid=True),
+        *servers(home, ids, sockets),
     ]
+
+
+def servers(home: Home, ids: Ids, sockets: Sockets) -> Iterator[Role]:
+    """Yield the roles that listen, and what they need."""
+    from pluq.supervisor.processes import Role
+
+    for name, found in sockets.listening.items():
+        user, module = SERVERS[name]
+        server = importlib.import_module(module)
+        run = partial(server.run, home, [server.Listener(sock, profile) for sock, profile in found])
+        fds = tuple(sock.fileno() for sock, _ in found)
+        # A site's QMAILQUEUE or checkpassword program may be set-uid.
+        yield Role(name, identity(ids, user, "nofiles"), run, fds, passes=HUP, starts_setuid=name != "pop3d")
+    if sockets.logins is not None:
+        import pluq.pop3.logins
+
+        run = partial(pluq.pop3.logins.run, home, ids, sockets.logins)
+        fds = (sockets.logins.fileno(),)
+        who = identity(ids, "root", "qmail")
+        yield Role("logins", who, run, fds, umask=0o022, passes=HUP, starts_setuid=True, stage=2)
 
 
 def identity(ids: Ids, user: str, group: str) -> Identity:

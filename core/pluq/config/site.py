@@ -1,7 +1,7 @@
 """control/pluq.toml as values: what the site turned on, where, and the line of each decision.
 
     [core]                 authserv_id, local_dates, maildir_sizes: what is no plugin
-    [profile.NAME]         a listener: listen, plugins, extends, and a table for each plugin's settings
+    [profile.NAME]         a listener: listen, protocol, plugins, extends, limits, and a table for each plugin's settings
     [remote] [local] [queue] [send]    the other roles: plugins, and a table for each plugin's settings
     [plugin.NAME]          settings of a plugin wherever it is enabled
 
@@ -29,7 +29,23 @@ STOCK = "stock"
 
 # Keys of the core beside a plugin's own settings.
 COMMON_PLUGIN_KEYS = ("on_error", "mode", "timeout")
-PROFILE_KEYS = ("listen", "plugins", "extends", "rules", "concurrency", "per_address", "workers")
+PROFILE_KEYS = (
+    "listen",
+    "protocol",
+    "plugins",
+    "extends",
+    "rules",
+    "concurrency",
+    "per_address",
+    "workers",
+    "checkpassword",
+)
+# What a listener speaks, and the role that serves it; plugins are compiled for that role.
+PROTOCOLS = {"smtp": "smtpd", "qmtp": "qmtpd", "qmqp": "qmtpd", "pop3": "pop3d"}
+# Those whose sessions know no hook.
+WITHOUT_PLUGINS = ("qmtp", "qmqp")
+# What stands behind qmail-popup in everybody's run file.
+CHECKPASSWORD = ("checkpassword", "qmail-pop3d", "Maildir")
 ROLE_KEYS = ("plugins",)
 CORE_KEYS = ("authserv_id", "local_dates", "maildir_sizes")
 
@@ -113,13 +129,27 @@ class Role:
 
 @dataclass(frozen=True)
 class Profile(Role):
-    """A listener. `listen` are "ADDRESS:PORT"; `rules` the tcprules file below control; limits are per profile."""
+    """A listener. `listen` are "ADDRESS:PORT"; `rules` the tcprules file below control; limits are per profile.
+
+    `checkpassword` is the command of a POP3 login: a checkpassword program, and what it runs.
+    """
 
     listen: tuple[str, ...] = ()
+    protocol: str = "smtp"
     rules: str = "tcp.smtp"
+    checkpassword: tuple[str, ...] = CHECKPASSWORD
     concurrency: int | None = None
     per_address: int | None = None
     workers: int | None = None
+
+    @property
+    def role(self) -> str:
+        """The role that serves it."""
+        return PROTOCOLS[self.protocol]
+
+    def rules_path(self, home: Home) -> str:
+        """Return the path of the rules in text form; a relative name lies in control."""
+        return self.rules if self.rules.startswith("/") else home.control(self.rules)
 
 
 @dataclass(frozen=True)
@@ -228,6 +258,7 @@ def _profile(name: str, tables: Mapping[str, Table]) -> Profile:
         key: merged.number(key, 0) if key in merged.values else None
         for key in ("concurrency", "per_address", "workers")
     }
+    protocol = _protocol(merged, role)
     # An address belongs to one listener: `listen` is not inherited.
     return Profile(
         role.name,
@@ -235,9 +266,24 @@ def _profile(name: str, tables: Mapping[str, Table]) -> Profile:
         role.tables,
         role.plugins_table,
         own.texts("listen"),
-        merged.text("rules", "tcp.smtp"),
+        protocol,
+        merged.text("rules", f"tcp.{protocol}"),
+        merged.texts("checkpassword") or CHECKPASSWORD,
         **limits,
     )
+
+
+def _protocol(merged: Table, role: Role) -> str:
+    """Return what a profile speaks. Raises ConfigError for what makes no sense with it."""
+    protocol = merged.text("protocol", "smtp")
+    if protocol not in PROTOCOLS:
+        raise merged.error("protocol", f"{protocol!r} is none of {', '.join(PROTOCOLS)}{nearest(protocol, PROTOCOLS)}")
+    if role.plugins and protocol in WITHOUT_PLUGINS:
+        table = role.plugins_table or merged
+        raise table.error("plugins", f"a profile with protocol {protocol!r} has no plugins")
+    if "checkpassword" in merged.values and protocol != "pop3":
+        raise merged.error("checkpassword", "only a profile with protocol 'pop3' has logins of this kind")
+    return protocol
 
 
 def _role(table: Table, keys: tuple[str, ...]) -> Role:

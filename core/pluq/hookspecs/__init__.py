@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from pluq.hookspecs.context import Delivery, Login, Notes, Parameters, Recipient, Session, Tls, Transaction
+from pluq.hookspecs.context import Delivery, Login, Notes, Parameters, Recipient, Session, Tls, TlsOffer, Transaction
 from pluq.hookspecs.message import HeaderField, Message
 from pluq.hookspecs.plugin import PROJECT, Context, NoSettings, Plugin, hook
 from pluq.hookspecs.results import AuthResult
@@ -67,6 +67,7 @@ __all__ = [
     "Reject",
     "Session",
     "Tls",
+    "TlsOffer",
     "Transaction",
     "Verdict",
     "clean_text",
@@ -179,6 +180,13 @@ def smtp_disconnect(session: Session, reason: str) -> None:
     """The session ended, exactly once: "quit", "lost", "timeout", "refused" or "shutdown"."""
 
 
+# -- POP3
+
+
+def pop3_tls(session: Session) -> TlsOffer | None:
+    """A client connected to a POP3 profile: return how it may encrypt. A plugin without this hook makes no sense in such a profile."""
+
+
 # -- the scheduler
 
 
@@ -276,6 +284,7 @@ KINDS: Mapping[str, Kind] = {
     "queue_submit": Kind.FIRST,
     "transaction_end": Kind.OBSERVE,
     "smtp_disconnect": Kind.OBSERVE,
+    "pop3_tls": Kind.FIRST,
     "send_bounce": Kind.DECIDE,
     "remote_envelope": Kind.EACH,
     "remote_route": Kind.FIRST,

@@ -32,6 +32,15 @@ class Tls:
     client_email: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TlsOffer:
+    """How a POP3 session is encrypted: with `context`, an ssl.SSLContext, at once (`implicit`) or by STLS; `required` before a login."""
+
+    context: Any
+    implicit: bool = False
+    required: bool = False
+
+
 @dataclass(slots=True)
 class Login:
     """Who logged in, and by which mechanism."""

@@ -52,7 +52,7 @@ class NoSettings:
 class Context:
     """Where a plugin instance lives.
 
-    `role` is "smtpd", "queue", "send", "local" or "remote"; `profile` the profile's name (the role's name elsewhere). `log`
+    `role` is "smtpd", "pop3d", "queue", "send", "local" or "remote"; `profile` the profile's name (the role's name elsewhere). `log`
     writes one line, escaped. `read_file` opens a file that the configuration names, also one that only root may read.
     `resolver()` is the DNS resolver that everything in this process shares; call it in `start` or later.
     """

@@ -25,9 +25,8 @@ from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.context import Session
 from pluq.listen import connlog
 from pluq.listen.fresh import Fresh
-from pluq.listen.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, no_rules, rules_path
+from pluq.listen.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, no_rules, nobody
 from pluq.plan import EMPTY, Plan
-from pluq.store.tcprules import Lookup
 
 if TYPE_CHECKING:
     from pluq.listen.worker import Worker
@@ -87,7 +86,8 @@ class Gate(ABC, Generic[S, C]):
     """The control files that the service is made of."""
     concurrency_file: ClassVar[str | None] = "concurrencyincoming"
     default_concurrency: ClassVar[int] = DEFAULT_CONCURRENCY
-    missing_rules: ClassVar[Lookup] = staticmethod(no_rules)
+    trusts: ClassVar[bool] = False
+    """Whoever comes may send anything: where there are no rules, nobody may come."""
     too_many: ClassVar[bytes] = b""
     """What a client hears that has too many connections."""
     trouble: ClassVar[bytes] = b""
@@ -148,7 +148,7 @@ class Gate(ABC, Generic[S, C]):
             most = home.controls.number(self.concurrency_file, most)
         return Setup(
             plan,
-            Rules(rules_path(home, profile.rules), log, type(self).missing_rules),
+            Rules(profile.rules_path(home), log, nobody if self.trusts else no_rules),
             profile.concurrency or most,
             DEFAULT_PER_ADDRESS if profile.per_address is None else profile.per_address,
         )

@@ -12,10 +12,8 @@ Source: tcpserver(1), tcprules(1).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
-from pluq.config.home import Home
 from pluq.listen.fresh import Fresh
 from pluq.store.tcprules import ALLOW, Instructions, Lookup, find, rules_from_cdb, rules_from_text
 
@@ -52,11 +50,6 @@ class Rules:
         """Return the instructions for a client. Raises ConfigError where the cdb is broken."""
         lookup = self._lookup.get(now)
         return ALLOW if lookup is no_rules else find(lookup, ip.encode("ascii", "replace"))
-
-
-def rules_path(home: Home, name: str) -> str:
-    """Return the path of rules; a relative name lies in control."""
-    return name if os.path.isabs(name) else home.control(name)
 
 
 def is_here(ip: str) -> bool:

@@ -58,6 +58,7 @@ class Plan:
     queue_submit: First | None = None
     transaction_end: Observe | None = None
     smtp_disconnect: Observe | None = None
+    pop3_tls: First | None = None
     send_bounce: DecideNow | None = None
     remote_envelope: Each | None = None
     remote_route: First | None = None

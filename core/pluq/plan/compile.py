@@ -19,7 +19,7 @@ import pluggy
 from pluq.config import Home
 from pluq.config.keys import KeyReader
 from pluq.config.settings import resolve
-from pluq.config.site import Role, Site, Table, nearest
+from pluq.config.site import PROTOCOLS, Role, Site, Table, nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs import FOLDED, HOOKS, KINDS, SYNC, Context, Kind, Plugin
 from pluq.hookspecs.plugin import hook_methods
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ON_ERROR = ("defer", "skip")
 MODES = ("enforce", "shadow", "off")
+# Roles that know few hooks: what a plugin in them must have one of.
+NEEDED = {"pop3d": "pop3_"}
 
 Log = Callable[[str], None]
 
@@ -53,7 +55,7 @@ def compile_plan(
     log: Log,
 ) -> Plan:
     """Return the plan of a profile or role by name. Raises ConfigError; nothing is started."""
-    where = site.profile(role_name) if role == "smtpd" else site.role(role_name)
+    where = site.profile(role_name) if role in PROTOCOLS.values() else site.role(role_name)
     if not where.plugins:
         return EMPTY
     instances = make_plugins(home, site, where, role, log)
@@ -64,6 +66,8 @@ def make_plugins(home: Home, site: Site, where: Role, role: str, log: Log) -> li
     """Return a configured instance of each plugin of the list, in its order."""
     classes = [(name, _load(name, home, where)) for name in where.plugins]
     check_order(dict(classes), where)
+    if role in NEEDED:
+        check_sense(dict(classes), where, NEEDED[role])
     context = Context(home, role, where.name, log, KeyReader(home), process_resolver, authserv_id(home, site))
     return [_instance(name, one, site, where, context) for name, one in classes]
 
@@ -101,6 +105,13 @@ def _instance(name: str, plugin: type[Plugin[Any]], site: Site, where: Role, con
     )
     instance.settings = instance.resolved.settings
     return instance
+
+
+def check_sense(classes: Mapping[str, type[Plugin[Any]]], where: Role, prefix: str) -> None:
+    """Raise ConfigError for a plugin that has no hook of a protocol whose profile names it."""
+    for name, plugin in classes.items():
+        if not any(hook_name.startswith(prefix) for hook_name in hook_methods(plugin)):
+            _blame_list(where, f"{name!r} does nothing in a profile of this protocol: it has no hook {prefix}*")
 
 
 # -- order

@@ -29,6 +29,7 @@ PHASES = {
     "smtp_preamble": "The SMTP session",
     "message_verify": "The message",
     "queue_submit": "The queue and the end",
+    "pop3_tls": "POP3",
     "send_bounce": "The scheduler",
     "remote_envelope": "Remote delivery",
     "local_envelope": "Local delivery",

@@ -6,6 +6,7 @@ not only the first.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,9 @@ def silent(line: str) -> None:
 
 
 def places(site: Site) -> Iterator[tuple[str, str]]:
-    """Yield (role, name) of everything in the site that may have plugins: each profile as "smtpd", and the other roles."""
-    for name in site.profiles:
-        yield "smtpd", name
+    """Yield (role, name) of everything in the site that may have plugins: each profile with the role that serves it, and the other roles."""
+    for name, profile in site.profiles.items():
+        yield profile.role, name
     for name in ROLES:
         if name in site.roles:
             yield name, name
@@ -64,7 +65,7 @@ def faults(home: Home) -> list[str]:
         site = read_site(home)
     except ConfigError as error:
         return [str(error)]
-    found = list(shared_ports(site))
+    found = [*shared_ports(site), *closed_doors(home, site)]
     found += (f"{site.file}: plugin.{name}: no profile or role enables it" for name in unused_tables(site))
     for name, plan in plans(home, site):
         found += [str(plan)] if isinstance(plan, ConfigError) else [f"{name}: {fault}" for fault in plugin_faults(plan)]
@@ -89,6 +90,14 @@ def shared_ports(site: Site) -> Iterator[str]:
             if address in owners:
                 yield f"{site.file}: profiles {owners[address]!r} and {profile.name!r} both listen on {address}"
             owners[address] = profile.name
+
+
+def closed_doors(home: Home, site: Site) -> Iterator[str]:
+    """Yield a sentence for each QMQP profile without rules: its clients may do everything, so nobody would be let in."""
+    for name, profile in site.profiles.items():
+        rules = profile.rules_path(home)
+        if profile.protocol == "qmqp" and not (os.path.exists(rules) or os.path.exists(f"{rules}.cdb")):
+            yield f"{site.file}: profile {name!r}: nobody may connect, for there are no rules in {rules}"
 
 
 def unused_tables(site: Site) -> list[str]:

@@ -43,6 +43,10 @@ class Authorization:
     def greeting(self) -> bytes:
         return b"+OK " + self.timestamp + b"\r\n"
 
+    def forget(self) -> None:
+        """Forget what the client said before TLS (RFC 2595 section 4)."""
+        self._user = None
+
     def command(self, verb: bytes, argument: bytes) -> Iterable[bytes]:
         return (self._reply(verb, argument),)
 

@@ -30,38 +30,61 @@ def check_password(argv: list[str], data: bytes) -> bytes | None:
     Descriptors 0, 1 and 2 are this process's own.
     """
     try:
-        reads, writes = os.pipe()
+        password = written_pipe(data)
+    except BlockingIOError:
+        return UNWRITABLE
     except OSError:
         return NO_PIPE
     try:
-        # All of it before the program starts: it fits the pipe, and a program that does not read cannot hold us up.
-        os.set_blocking(writes, False)
-        if os.write(writes, data) < len(data):
-            return UNWRITABLE
-        os.close(writes)
-        writes = -1
-        child = spawn(argv, reads)
-    except BlockingIOError:
-        return UNWRITABLE
+        child = spawn(argv, password)
     except OSError as error:
-        return NO_FORK if error.errno in (errno.EAGAIN, errno.ENOMEM) else REFUSED
+        return not_started(error)
     finally:
-        os.close(reads)
-        if writes >= 0:
-            os.close(writes)
+        os.close(password)
     return verdict(os.waitpid(child, 0)[1])
 
 
+def written_pipe(data: bytes) -> int:
+    """Return the reading end of a pipe that holds `data`. Raises OSError; BlockingIOError if it is more than a pipe holds.
+
+    All of it is there before the program starts: a program that does not read cannot hold us up.
+    """
+    reads, writes = os.pipe()
+    try:
+        os.set_blocking(writes, False)
+        if os.write(writes, data) < len(data):
+            raise BlockingIOError
+    except OSError:
+        os.close(reads)
+        raise
+    finally:
+        os.close(writes)
+    return reads
+
+
+def not_started(error: OSError) -> bytes:
+    """Return what a client hears when the program could not be started."""
+    return NO_FORK if error.errno in (errno.EAGAIN, errno.ENOMEM) else REFUSED
+
+
 def spawn(
-    argv: list[str], password: int, environment: Mapping[str, str] | None = None, *, detached: bool = False
+    argv: list[str],
+    password: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    stream: int | None = None,
+    detached: bool = False,
 ) -> int:
     """Start the program with `password` as its descriptor 3; return its process id. Raises OSError.
 
-    `environment` takes the place of ours. `detached`: 0 and 1 are /dev/null, and the program leads a process group. A script without
+    `environment` takes the place of ours, `stream` that of descriptors 0 and 1. `detached`: 0 and 1 are /dev/null, and the program leads a process group. A script without
     a #! line runs in the shell, as under execvp(3).
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)]
     options: dict[str, Any] = {"setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}
+    if stream is not None:
+        # First: it could be descriptor 3 itself.
+        actions[:0] = [(os.POSIX_SPAWN_DUP2, stream, fd) for fd in (0, 1)]
     if detached:
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
         options["setpgroup"] = 0

@@ -11,9 +11,12 @@ Source: https://cr.yp.to/proto/qmtp.txt, qmail-qmtpd.c of qmail.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from pluq.config.acceptance import RcptHosts, read_databytes, read_rcpthosts, size_limit
+from pluq.config.home import Home
 from pluq.errors import ProtocolError
 from pluq.qmtpd.intake import ADDRESS_BYTES, Client, queue_verdict
 from pluq.qmtpd.reader import Reader
@@ -34,6 +37,28 @@ class Policy:
     databytes: int
     relay_suffix: bytes | None
     is_ours: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the control files say to every client."""
+
+    databytes: int
+    rcpthosts: RcptHosts
+
+    def of(self, environment: Mapping[str, str]) -> Policy:
+        """Return what the client with this environment may do."""
+        suffix = environment.get("RELAYCLIENT")
+        return Policy(
+            databytes=size_limit(self.databytes, environment),
+            relay_suffix=None if suffix is None else os.fsencode(suffix),
+            is_ours=self.rcpthosts.allows,
+        )
+
+
+def read_controls(home: Home) -> Controls:
+    """Return what the control files say now. Raises ConfigError."""
+    return Controls(read_databytes(home), read_rcpthosts(home))
 
 
 @dataclass
@@ -64,24 +89,33 @@ class QmtpSession:
         self.client = client
         self.submitter = submitter
         self.now = now
+        self.is_busy = False
+        """A package has begun and is not answered."""
+        self.is_leaving = False
         self._read = read
         self._write = write
         self._answers: list[bytes] = []
         self._reader = Reader(self._answer_and_read)
 
     async def serve(self) -> None:
-        """Take packages until the client goes (EndOfInput) or breaks the protocol (ProtocolError)."""
-        while True:
+        """Take packages until the client goes (EndOfInput), breaks the protocol (ProtocolError), or `is_leaving` is set."""
+        while not self.is_leaving:
             await self._package()
+            self.is_busy = False
+        await self._answer()
 
-    async def _answer_and_read(self, size: int) -> bytes:
+    async def _answer(self) -> None:
         if self._answers:
             answers, self._answers = b"".join(self._answers), []
             await self._write(answers)
+
+    async def _answer_and_read(self, size: int) -> bytes:
+        await self._answer()
         return await self._read(size)
 
     async def _package(self) -> None:
         length = await self._reader.length()
+        self.is_busy = True
         if length == 0:
             raise ProtocolError("a QMTP message begins with the byte that ends its lines")
         submission = await self.submitter.open()

@@ -1,6 +1,6 @@
 """The role "keys": the only one that still is root and talks to others. It opens files for those who may not; see pluq.config.keys.
 
-It loads no plugin and reads nothing from the network. It answers the users that run plugins (qmaild, qmailr) and root, one request a
+It loads no plugin and reads nothing from the network. It answers the users that run plugins (qmaild, qmailp, qmailr) and root, one request a
 connection, and opens nothing but regular files below control/ and those that pluq.toml names.
 """
 
@@ -23,7 +23,7 @@ PEER = struct.Struct("3i")
 
 def run(home: Home, ids: Ids, sock: socket.socket) -> None:
     """Answer until TERM."""
-    allowed = {0, ids.uid["qmaild"], ids.uid["qmailr"]}
+    allowed = {0, ids.uid["qmaild"], ids.uid["qmailp"], ids.uid["qmailr"]}
     sock.setblocking(True)
     while True:
         connection, _ = sock.accept()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pluq import Delivery, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.errors import ConfigError
+from pluq.hookspecs import TlsOffer
 from pluq.store.control import list_lines, read_lines
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ NO_CERTIFICATE = Reject(
     553, "5.7.1", "sorry, that domain isn't in my list of allowed rcpthosts; no valid cert for gatewaying"
 )
 
+SERVERS = ("smtpd", "pop3d")
 # Before TLS, where it is required, only these mean anything (RFC 3207 section 4).
 BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"HELP", b"STARTTLS", b"VRFY"})
 
@@ -101,7 +103,7 @@ class Tls(Plugin[Settings]):
     @hook
     def check(self) -> Sequence[str]:
         """A certificate that cannot be used, or is missing where TLS is required."""
-        if self.context.role != "smtpd":
+        if self.context.role not in SERVERS:
             return []
         self.load()
         if self.fault is not None:
@@ -225,6 +227,15 @@ class Tls(Plugin[Settings]):
     def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
         """Say that a certificate would have helped, as the patch does."""
         return NO_CERTIFICATE if session.tls is not None and not recipient.allowed else None
+
+    @hook
+    def pop3_tls(self, session: Session) -> TlsOffer | None:
+        settings = self.settings_for(session)
+        if self.default is None or settings.disabled:
+            if settings.implicit:
+                raise ConfigError(self.path(settings.certificate), "implicit TLS needs a certificate")
+            return None
+        return TlsOffer(self.default, settings.implicit, settings.required)
 
     # -- other hosts
 

@@ -1,0 +1,45 @@
+"""control/pluq.toml: what listeners speak, and what makes no sense with it."""
+
+import pytest
+
+from pluq.config.site import CHECKPASSWORD, parse_site
+from pluq.errors import ConfigError
+
+
+def parse(text: str):
+    return parse_site("pluq.toml", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "role"), [("smtp", "smtpd"), ("qmtp", "qmtpd"), ("qmqp", "qmtpd"), ("pop3", "pop3d")]
+)
+def test_a_protocol_has_its_role_and_its_rules(protocol, role):
+    profile = parse(f'[profile.x]\nprotocol = "{protocol}"\n').profiles["x"]
+    assert (profile.role, profile.rules) == (role, f"tcp.{protocol}")
+
+
+def test_a_profile_speaks_smtp_unless_it_says_otherwise():
+    profile = parse("[profile.x]\n").profiles["x"]
+    assert (profile.protocol, profile.checkpassword) == ("smtp", CHECKPASSWORD)
+
+
+def test_a_protocol_is_inherited():
+    site = parse('[profile.pop]\nprotocol = "pop3"\ncheckpassword = ["c", "p"]\n[profile.pops]\nextends = "pop"\n')
+    assert (site.profiles["pops"].protocol, site.profiles["pops"].checkpassword) == ("pop3", ("c", "p"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[profile.x]\nprotocol = "pop"\n', "pluq.toml:2: profile.x.protocol: 'pop' is none of smtp, qmtp, qmqp, pop3"),
+        (
+            '[profile.x]\nprotocol = "qmtp"\nplugins = ["spf"]\n',
+            "pluq.toml:3: profile.x.plugins: a profile with protocol",
+        ),
+        ('[profile.x]\ncheckpassword = ["c"]\n', "pluq.toml:2: profile.x.checkpassword: only a profile with"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_file_and_line(text, fault):
+    with pytest.raises(ConfigError) as told:
+        parse(text)
+    assert str(told.value).startswith(fault)
