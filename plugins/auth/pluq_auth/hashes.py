@@ -93,7 +93,7 @@ def _matches_argon2(stored: bytes, password: bytes) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        return PasswordHasher().verify(stored, password)
+        return bool(PasswordHasher().verify(stored, password))
     except (VerificationError, InvalidHashError):
         return False
 
@@ -102,7 +102,7 @@ def _matches_bcrypt(stored: bytes, password: bytes) -> bool:
     import bcrypt
 
     try:
-        return bcrypt.checkpw(password[:72], stored)  # bcrypt has never looked further
+        return bool(bcrypt.checkpw(password[:72], stored))  # bcrypt has never looked further
     except ValueError:
         return False
 
