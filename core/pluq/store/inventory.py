@@ -80,6 +80,7 @@ INVENTORY = (
     ControlFile("spfbehavior spfexp spfguess spfrules spfipv6 spfignore", "spf", "how sender policies are judged"),
     # authentication and TLS
     ControlFile("authsenders remote_auth.cdb", "auth", "logins for outgoing mail"),
+    ControlFile("passwords sendas", "auth", "who may log in, and send as whom"),
     ControlFile("authdomains realm", "auth", "who must log in, and where"),
     ControlFile("servercert.pem servercert.cnf servercerts/", "tls", "the server's key and certificates"),
     ControlFile("clientcert.pem clientca.pem clientcrl.pem certs/", "tls", "certificates of and for peers"),

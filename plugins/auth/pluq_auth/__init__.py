@@ -130,6 +130,10 @@ class Auth(Plugin[Settings]):
     @hook
     def check(self) -> Sequence[str]:
         """A back end that cannot be used, lines that cannot be read."""
+        if self.context.role == "remote":
+            from pluq_auth.routes import complaints
+
+            return complaints(self.context.home.controls)
         settings, found = self.settings, []
         if settings.program and shutil.which(settings.program[0]) is None:
             found.append(f"auth.program: {settings.program[0]} cannot be run")
@@ -140,7 +144,7 @@ class Auth(Plugin[Settings]):
         except ValueError as error:
             found.append(f"sendas: {error}")
         path = self.path(settings.passwords)
-        if self.context.role == "smtpd" and os.path.exists(path):
+        if os.path.exists(path):
             from pluq_auth.users import parse_users
 
             try:

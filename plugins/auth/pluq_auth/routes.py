@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from pluq.errors import ConfigError
@@ -33,7 +34,7 @@ def parse_route(relay: bytes) -> Route:
         if not second:
             raise ValueError("a login is |USER|PASSWORD")
         return with_login(where, user, password)
-    where, *rest = relay.split()
+    where, *rest = relay.split() or [b""]
     if not rest:
         return parse_relay(where)
     if len(rest) != 2:
@@ -83,3 +84,18 @@ def find_route(controls: ControlFiles, sender: bytes, host: bytes) -> Route | No
     except ValueError as error:
         raise ConfigError(controls.path(name), str(error)) from None
     return route if is_for_sender or route.login is not None else None
+
+
+def complaints(controls: ControlFiles) -> list[str]:
+    """Return what is wrong with the lines of both files."""
+    found = []
+    for name in ("authsenders", "smtproutes"):
+        for line in controls.lines(name) or []:
+            try:
+                parse_route(line.partition(b":")[2])
+            except ValueError as error:
+                who = line.partition(b":")[0].decode("utf-8", "replace")
+                found.append(f"{controls.path(name)}: {who}: {error}")
+    if os.path.exists(controls.path("authsender")) and not os.path.exists(controls.path("authsenders")):
+        found.append(f"{controls.path('authsender')}: nobody reads it; the file is called authsenders")
+    return found

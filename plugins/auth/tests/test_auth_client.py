@@ -109,6 +109,13 @@ def test_a_line_that_cannot_be_read_names_its_file(home: Home) -> None:
         find_route(home.controls, b"a@b", b"c")
 
 
+def test_check_names_the_lines_that_nobody_can_use(home: Home) -> None:
+    write(home, smtproutes=":relay|user\nb.example:relay|u|p\nc.example:\n", authsender="a:b|c|d\n")
+    first, second = make_plugin(Auth, home=home, role="remote").check()
+    assert first == f"{home.control('smtproutes')}: : a login is |USER|PASSWORD"
+    assert second.endswith("authsender: nobody reads it; the file is called authsenders")
+
+
 def test_port_465_means_tls_from_the_first_byte(home: Home) -> None:
     write(home, smtproutes=":relay:465|user|secret\n")
     delivery = Delivery("remote", 1, b"a@b", [b"c@d"], b"d")
