@@ -1,5 +1,6 @@
 """A running qmail-lspawn: what the scheduler hears, and what becomes of the workers."""
 
+import errno
 import os
 import signal
 import socket
@@ -40,6 +41,23 @@ def test_a_burst_is_delivered_whole(stack, joe):
     assert len(mail_of(joe)) == 300
     assert os.listdir(joe / "Maildir/tmp") == []
     assert len(stack.children()) == 1
+
+
+def test_a_report_that_cannot_be_written_ends_the_connection(stack, joe, monkeypatch):
+    ours, write = os.getpid(), os.write
+
+    def failing(descriptor, data):
+        if os.getppid() == ours and b"did" in data:  # in qmail-lspawn, not in its workers
+            raise OSError(errno.ENOMEM, "no memory")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", failing)
+    stack.start()
+    with pytest.raises((AssertionError, ConnectionResetError), match=r"hung up|reset"):
+        stack.deliver(b"joe@host.example")
+    stack.sock.close()
+    stack.connect()
+    assert stack.limit > 255
 
 
 def test_a_large_message_arrives(stack, joe):

@@ -13,6 +13,7 @@ Source: qmail-lspawn(8); spawn.c, qmail-lspawn.c.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import selectors
@@ -204,13 +205,21 @@ class Lspawn:
                 del link.out[: os.write(link.writer, link.out)]
             except BlockingIOError:
                 if len(link.out) > BACKLOG_BYTES:
-                    link.writing = False
+                    self._hang_up(link)
                 self._watch_link(link, True)
                 return
             except OSError:
-                link.writing = False
+                self._hang_up(link)
         if link.sock is not None and link.reading:
             self._watch_link(link, False)
+
+    @staticmethod
+    def _hang_up(link: Link) -> None:
+        """Reports do not reach the scheduler any more. It must know, or it would wait for them for ever: end the connection."""
+        link.writing = False
+        if link.sock is not None:
+            with contextlib.suppress(OSError):
+                link.sock.shutdown(socket.SHUT_RDWR)
 
     def _watch_link(self, link: Link, writing: bool) -> None:
         if link.sock is not None and link.reading:

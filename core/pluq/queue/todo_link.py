@@ -13,6 +13,7 @@ Where no qmail-send is connected, new messages pull lock/trigger, which is how a
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from pluq.errors import ProtocolError
@@ -73,8 +74,13 @@ class TodoLink:
             self.blocked = True
             return False
         except OSError:
-            return True  # it is gone; the loop finds that out by reading
+            self._hang_up()
         return True
+
+    def _hang_up(self) -> None:
+        """It is gone, or cannot be told now (no memory). Either way it looks through todo/ when it connects again."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def flush(self) -> None:
         """The socket takes packets again: say what had to wait."""
