@@ -163,10 +163,6 @@ class Auth(Plugin[Settings]):
             raise ConfigError(self.context.home.control("sendas"), str(error), None, "auth.send_as") from None
         if self.settings.dovecot:
             await self.start_dovecot()
-        else:
-            from pluq_auth.users import PasswordFile
-
-            self.passwords = PasswordFile(self.path(self.settings.passwords), self.context.read_file, self.log)
 
     async def start_dovecot(self) -> None:
         from pluq_auth.dovecot import Dovecot
@@ -191,7 +187,18 @@ class Auth(Plugin[Settings]):
             return self.program(settings.program)
         if self.dovecot is not None:
             return self.dovecot
-        return self.passwords if self.passwords is not None and self.passwords.exists() else None
+        return self.password_file()
+
+    def password_file(self) -> BackEnd | None:
+        """Return the file of passwords if there is one. What it needs is imported then: under tcpserver each connection is a process."""
+        path = self.path(self.settings.passwords)
+        if not os.path.exists(path):
+            return None
+        if self.passwords is None:
+            from pluq_auth.users import PasswordFile
+
+            self.passwords = PasswordFile(path, self.context.read_file, self.log)
+        return self.passwords
 
     def program(self, arguments: Sequence[str]) -> Program:
         from pluq_auth.program import Program

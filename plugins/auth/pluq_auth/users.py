@@ -130,9 +130,6 @@ class PasswordFile:
         self._users: Users | None = None
         self._hashing = asyncio.Semaphore(AT_A_TIME)
 
-    def exists(self) -> bool:
-        return os.path.exists(self.path)
-
     def users(self) -> Users:
         """Return the users as the file has them now. Raises ConfigError, OSError."""
         status = os.stat(self.path)

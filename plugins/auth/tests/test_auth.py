@@ -27,7 +27,7 @@ from pluq_auth.limits import MAX_ADDRESSES, Failures, address_key
 from pluq_auth.offer import CRAM, PASSWORD, Offer, parse_smtpauth, split_arguments
 from pluq_auth.passwd import new_line
 from pluq_auth.senders import SendAs
-from pluq_auth.users import parse_users
+from pluq_auth.users import PasswordFile
 
 DIALOGUES = sorted((Path(__file__).parent / "dialogues").glob("*.txt"))
 JOE = b"\0joe\0secret"
@@ -199,9 +199,7 @@ async def test_a_client_that_hangs_up_in_an_exchange_has_not_failed(users: Home,
 @given(line=st.binary(max_size=60), mechanism=st.sampled_from(["PLAIN", "LOGIN", "SCRAM-SHA-256"]))
 def test_no_response_breaks_a_session(line: bytes, mechanism: str, users: Home) -> None:
     async def run() -> None:
-        one = await talk(users, passwords="control/absent", smtpauth="", failures=0)
-        one.smtp.service.plan.plugins[0].passwords.exists = lambda: True  # type: ignore[attr-defined]
-        one.smtp.service.plan.plugins[0].passwords.users = lambda: parse_users("x", b"")  # type: ignore[attr-defined]
+        one = await talk(users, failures=0)
         for given_line in (base64.b64encode(line), line.replace(b"\n", b"").replace(b"\r", b"")):
             one.send(b"AUTH %b %b\r\n" % (mechanism.encode(), given_line))
             await one.settled()
@@ -394,8 +392,8 @@ def test_an_ipv6_customer_is_one_address() -> None:
 
 async def test_an_unknown_user_takes_as_long_as_a_wrong_password(users: Home) -> None:
     plugin = await made(users)
-    file = plugin.passwords
-    assert file is not None
+    file = plugin.back_end(Session())
+    assert isinstance(file, PasswordFile)
 
     async def seconds(name: bytes) -> float:
         began = time.process_time()
