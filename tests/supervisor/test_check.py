@@ -49,3 +49,12 @@ def test_every_fault_of_the_queue_is_told(home):
     with open(f"{home.queue}/lock/trigger", "w"), open(f"{home.queue}/lock/tcpto", "w"):
         pass
     assert [line.partition(":")[0] for line in told(home)] == ["queue/intd", "queue/lock/trigger", "queue/lock/tcpto"]
+
+
+def test_a_python_that_the_qmail_users_cannot_reach_is_told(tmp_path):
+    from pluq.supervisor.check import closed_folder
+
+    (tmp_path / "closed" / "lib").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0o700)
+    assert closed_folder(str(tmp_path / "closed" / "lib" / "os.py")) == str(tmp_path / "closed")
+    assert closed_folder("/usr/bin/env") is None

@@ -103,8 +103,10 @@ def serve(home: Home, listen: list[str] | None) -> int:
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
     """Say whether everything can be read and makes sense; tell the administrator each fault."""
-    from pluq.supervisor.check import faults, plugin_faults
+    from pluq.supervisor.check import faults, plugin_faults, warnings
 
+    for warning in warnings(ids):
+        sys.stderr.write(f"pluq serve: warning: {warning}\n")
     found = [str(fault) for fault in faults(home, ids)] or plugin_faults(home, ids)
     for fault in found:
         sys.stderr.write(f"pluq serve: {fault}\n")

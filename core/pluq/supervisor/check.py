@@ -107,6 +107,27 @@ def folder_faults(path: str, uid: int) -> Iterator[ConfigError]:
 CHECK_SECONDS = 60.0
 
 
+def warnings(ids: Ids) -> list[str]:
+    """Return what does not keep a stack from running, and will be missed."""
+    folder = None if ids.single else closed_folder(os.path.realpath(os.__file__))
+    if folder is None:
+        return []
+    return [
+        f"{folder}: the qmail users cannot enter this folder, and this Python lies below it: what a plugin imports there fails, and"
+        " programs of pluq that another program starts as one of them do not start; install pluq with a Python that all can read"
+    ]
+
+
+def closed_folder(path: str) -> str | None:
+    """Return the folder above a path that others may not enter, None where they get through."""
+    folder = os.path.dirname(path)
+    while folder != "/":
+        if not os.stat(folder).st_mode & stat.S_IXOTH:
+            return folder
+        folder = os.path.dirname(folder)
+    return None
+
+
 def plugin_faults(home: Home, ids: Ids) -> list[str]:
     """Return what is wrong with pluq.toml and its plugins, found as the user that plugins run as."""
     if not os.path.exists(home.control("pluq.toml")):
