@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from pluq.config.home import Home
 from pluq.queue import refusal
 from pluq.queue.refusal import QueueRefusal
+
+if TYPE_CHECKING:
+    from pluq.plan import Plan
 
 IGNORED = ("SIGPIPE", "SIGVTALRM", "SIGPROF", "SIGQUIT", "SIGINT", "SIGHUP", "SIGXCPU", "SIGXFSZ")
 ENVELOPE_BYTES = 16 << 20
@@ -45,11 +50,13 @@ def prepare_signals() -> None:
 def queue_through_daemon(home: Home) -> bool:
     """Submit to the resident daemon; False where none listens."""
     from pluq.queue.client import DaemonSubmission
+    from pluq.queue.plugins import edited
 
     try:
-        submission = DaemonSubmission.connect(f"{home.run}/qmqp")
+        daemon = DaemonSubmission.connect(f"{home.run}/qmqp")
     except OSError:
         return False
+    submission = edited(home, os.environ, daemon)
     while chunk := read(0):
         submission.write(chunk)
     sender, recipients = read_envelope()
@@ -87,6 +94,7 @@ def queue_directly(home: Home) -> None:
 
     from pluq.mail.received import invoked_by, queue_received
     from pluq.queue.layout import QueueLayout
+    from pluq.queue.plugins import current_plan, fields_of
     from pluq.queue.writer import QueueWriter, qmail_uids
 
     os.umask(0o033)
@@ -96,13 +104,31 @@ def queue_directly(home: Home) -> None:
         except OSError as error:
             raise QueueRefusal(code) from error
     uid = os.getuid()
+    # Plugins are loaded by whoever may read them, and asked by whoever owns the queue.
+    plan = current_plan(home)
     become_queue_owner()
     pid = os.getpid()
     first_line = queue_received(pid, invoked_by(uid, *qmail_uids()), int(time()))
-    writer = QueueWriter(QueueLayout(home.queue), pid, uid, first_line)
+    writer = QueueWriter(QueueLayout(home.queue), pid, uid, first_line + fields_of(plan, os.environ))
     writer.write_message(lambda size: os.read(0, size))
-    writer.write_envelope(lambda size: os.read(1, size))
+    writer.write_envelope(envelope_reader(plan))
     writer.enqueue()
+
+
+def envelope_reader(plan: Plan) -> Callable[[int], bytes]:
+    """Return what gives the envelope in pieces: descriptor 1 itself where no plugin wants to see it."""
+    if plan.queue_envelope is None:
+        return lambda size: os.read(1, size)
+    pieces = edited_envelope(plan)
+    return lambda size: next(pieces, b"")
+
+
+def edited_envelope(plan: Plan) -> Iterator[bytes]:
+    """Give the envelope as plugins want it, read when it is asked for: its writer may wait until the message is taken."""
+    from pluq.queue.plugins import envelope_of
+    from pluq.queue.records import encode_envelope
+
+    yield encode_envelope(*envelope_of(plan, *read_envelope()))
 
 
 def become_queue_owner() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from pluq.hookspecs.context import Delivery, Login, Notes, Parameters, Recipient, Session, Tls, TlsOffer, Transaction
+from pluq.hookspecs.context import Delivery, Envelope, Login, Notes, Parameters, Recipient, Session, Tls, TlsOffer, Transaction
 from pluq.hookspecs.message import HeaderField, Message
 from pluq.hookspecs.plugin import PROJECT, Context, NoSettings, Plugin, hook
 from pluq.hookspecs.results import AuthResult
@@ -53,6 +53,7 @@ __all__ = [
     "Discard",
     "Disconnect",
     "Draft",
+    "Envelope",
     "HeaderField",
     "Kind",
     "Later",
@@ -172,6 +173,14 @@ def queue_submit(session: Session, transaction: Transaction, message: Message) -
     """Take the message in the place of the queue: return a queue number (the "qp" of the reply) or a verdict."""
 
 
+def queue_fields(environment: Mapping[str, str]) -> Sequence[bytes] | None:
+    """A message is about to be queued, by whomever: return fields for below our Received line. Sync; see pluq.queue.plugins."""
+
+
+def queue_envelope(envelope: Envelope) -> None:
+    """A message is about to be queued, by whomever: change `envelope`. Sync; see pluq.queue.plugins."""
+
+
 def transaction_end(session: Session, transaction: Transaction, outcome: str) -> None:
     """A transaction ended, exactly once: "queued", "rejected", "reset" or "lost"."""
 
@@ -282,6 +291,8 @@ KINDS: Mapping[str, Kind] = {
     "message_edit": Kind.DECIDE,
     "message_sign": Kind.EACH,
     "queue_submit": Kind.FIRST,
+    "queue_fields": Kind.COLLECT,
+    "queue_envelope": Kind.EACH,
     "transaction_end": Kind.OBSERVE,
     "smtp_disconnect": Kind.OBSERVE,
     "pop3_tls": Kind.FIRST,
@@ -305,7 +316,18 @@ KINDS: Mapping[str, Kind] = {
 FOLDED: Mapping[str, tuple[str, ...]] = {"remote_addresses": ("addresses",), "remote_outcome": ("outcome", "text")}
 
 # Hooks that must be plain functions: the core asks them where it cannot wait.
-SYNC = frozenset({"check", "forward_envelope", "observe", "send_bounce", "smtp_capabilities", "smtp_verbs"})
+SYNC = frozenset(
+    {
+        "check",
+        "forward_envelope",
+        "observe",
+        "queue_envelope",
+        "queue_fields",
+        "send_bounce",
+        "smtp_capabilities",
+        "smtp_verbs",
+    }
+)
 
 PROVISIONAL = frozenset({"remote_route", "remote_outcome", "local_deliver", "local_envelope", "observe"})
 

@@ -6,6 +6,7 @@ belongs to a plugin unless its docstring says that it may be written.
 Session      one connection; survives STARTTLS, which resets what RFC 3207 says (helo, auth, transaction) and drops notes
 Transaction  from MAIL to the end of the message
 Recipient    one RCPT
+Envelope     one message on its way into the queue
 Delivery     one attempt to deliver one message to one recipient (or several, where the site groups them)
 """
 
@@ -129,6 +130,14 @@ class Transaction:
     queue_environment: dict[str, str | None] = field(default_factory=dict)
     is_sender_vouched: bool = False
     notes: Notes = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Envelope:
+    """Sender and recipients of a message on its way into the queue; both may be written."""
+
+    sender: bytes
+    recipients: list[bytes]
 
 
 @dataclass(slots=True)

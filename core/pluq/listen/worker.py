@@ -82,6 +82,7 @@ class Worker:
         self._lifeline = lifeline
         self._connections = 0
         self._lease: LeaseSubmitter | None = None
+        self._queue_has_plugins = False
         self._gates: dict[str, Gate[Any, Any]] = {}
         self._retired: list[Plan] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,11 +104,16 @@ class Worker:
             from pluq.queue.lease_client import LeaseSubmitter
 
             self._lease = LeaseSubmitter(self.home)
-        return self._lease
+        if not self._queue_has_plugins:
+            return self._lease
+        from pluq.queue.plugins import EditedSubmitter
+
+        return EditedSubmitter(self._lease, self.home, {**os.environ, **environment})
 
     async def serve(self) -> None:
         """Serve until TERM, then drain."""
         self.loop = asyncio.get_running_loop()
+        self._queue_has_plugins = bool(read_site(self.home).role("queue").plugins)
         self.log = connlog.LineLog(self.loop, self.role)
         leave, self._empty = asyncio.Event(), asyncio.Event()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -136,6 +142,7 @@ class Worker:
         except ConfigError as error:
             self.log.remark(f"{error}; what was read before stays in force")
             return
+        self._queue_has_plugins = bool(site.role("queue").plugins)
         for gate in self._gates.values():
             await gate.renew(site)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Collect = Callable[..., Awaitable[list[Any]]]
     CollectNow = Callable[..., list[Any]]
     Each = Callable[..., Awaitable[None]]
+    EachNow = Callable[..., None]
     Observe = Callable[..., Awaitable[None]]
     ObserveNow = Callable[..., None]
 
@@ -56,6 +57,8 @@ class Plan:
     message_edit: Decide | None = None
     message_sign: Each | None = None
     queue_submit: First | None = None
+    queue_fields: CollectNow | None = None
+    queue_envelope: EachNow | None = None
     transaction_end: Observe | None = None
     smtp_disconnect: Observe | None = None
     pop3_tls: First | None = None

@@ -21,6 +21,7 @@ OUT_OF_MEMORY = 51
 TIMEOUT = 52
 WRITE_ERROR = 53
 READ_ERROR = 54
+NO_CONFIGURATION = 55
 CONNECT_ERROR = 56
 HOME_ERROR = 61
 QUEUE_ERROR = 62
@@ -91,17 +92,16 @@ def code_of(verdict: str) -> int:
 
 
 class QueueRefusal(PluqError):
-    """The message was not queued. `code` is qmail-queue's exit code, `text` what it wrote as its own reason (code 82)."""
+    """The message was not queued. `code` is qmail-queue's exit code, `text` what it wrote as its own reason (code 82).
 
-    def __init__(self, code: int, text: bytes | None = None) -> None:
-        super().__init__(explain(code, text)[1:])
+    `verdict` is D or Z, then the reason, as qmail_close gives it; whoever speaks another dialect of exit codes gives it.
+    """
+
+    def __init__(self, code: int, text: bytes | None = None, verdict: str | None = None) -> None:
+        self.verdict = explain(code, text) if verdict is None else verdict
+        super().__init__(self.verdict[1:])
         self.code = code
         self.text = text
-
-    @property
-    def verdict(self) -> str:
-        """D or Z, then the reason, as qmail_close gives it."""
-        return explain(self.code, self.text)
 
     @property
     def permanent(self) -> bool:

@@ -17,8 +17,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from pluq.plan import EMPTY
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
+from pluq.queue.plugins import EditedSubmitter, current_plan, edited
 from pluq.queue.program import ERROR_FD, QueueProgram
 from pluq.queue.refusal import QueueRefusal, Receipt, explain
 from pluq.queue.spool import Spool
@@ -81,9 +83,11 @@ def open_submission(home: Home, environment: Mapping[str, str] | None = None) ->
     values = os.environ if environment is None else environment
     if not values.get("QMAILQUEUE"):
         try:
-            return DaemonSubmission.connect(f"{home.run}/qmqp")
+            submission = DaemonSubmission.connect(f"{home.run}/qmqp")
         except OSError:
             pass  # no daemon runs here
+        else:
+            return edited(home, values, submission)
     return QueueProgram(home.path, queue_program(home, values), values)
 
 
@@ -181,7 +185,7 @@ class ProgramSubmission:
 
 def choose_submitter(
     home: Home, environment: Mapping[str, str], lease: LeaseSubmitter | None = None
-) -> LeaseSubmitter | ProgramSubmitter:
+) -> Submitter:
     """Return how a connection with this environment submits.
 
     `lease` is the process's own link to the daemon, made once by whoever serves many connections; without it one is made.
@@ -194,4 +198,4 @@ def choose_submitter(
         lease = LeaseSubmitter(home)
         if not lease.connect():
             return ProgramSubmitter(home, environment)
-    return lease
+    return lease if current_plan(home) is EMPTY else EditedSubmitter(lease, home, environment)
