@@ -222,6 +222,14 @@ def remote_source(delivery: Delivery, address: str) -> tuple[str, bytes | None] 
     """Return the local address to connect from, and the name to greet with (None: the usual)."""
 
 
+def remote_transport(delivery: Delivery, route: Any, candidate: Any, source: str | None) -> Any:
+    """Deliver to one address by another protocol than SMTP: return the records (pluq.remote.report); None, and SMTP is spoken.
+
+    `candidate` is a pluq.remote.route.Candidate with the preference of its MX record, `source` what remote_source said. After None
+    nothing may have been accepted. A failure tries the delivery again later, so what the peer may have accepted needs records.
+    """
+
+
 def remote_policy(delivery: Delivery, host: bytes, address: str) -> Verdict | None:
     """A host is about to be tried. Defer skips it, Reject gives the delivery up."""
 
@@ -302,6 +310,7 @@ KINDS: Mapping[str, Kind] = {
     "remote_addresses": Kind.FOLD,
     "remote_source": Kind.FIRST,
     "remote_policy": Kind.DECIDE,
+    "remote_transport": Kind.FIRST,
     "remote_session": Kind.DECIDE,
     "remote_params": Kind.COLLECT,
     "remote_message": Kind.EACH,
@@ -329,6 +338,6 @@ SYNC = frozenset(
     }
 )
 
-PROVISIONAL = frozenset({"remote_route", "remote_outcome", "local_deliver", "local_envelope", "observe"})
+PROVISIONAL = frozenset({"remote_route", "remote_transport", "remote_outcome", "local_deliver", "local_envelope", "observe"})
 
 HOOKS: Mapping[str, Callable[..., Any]] = {name: globals()[name] for name in KINDS}

@@ -68,6 +68,7 @@ class Plan:
     remote_addresses: Fold | None = None
     remote_source: First | None = None
     remote_policy: Decide | None = None
+    remote_transport: First | None = None
     remote_session: Decide | None = None
     remote_params: Collect | None = None
     remote_message: Each | None = None

@@ -30,7 +30,6 @@ from itertools import count
 from pluq.config.home import Home
 from pluq.errors import ClientGone, ProtocolError
 from pluq.hookspecs.context import Session, TlsOffer
-from pluq.hookspecs.verdicts import Defer
 from pluq.listen import worker
 from pluq.listen.gate import Gate
 from pluq.listen.stream import Stream
@@ -54,7 +53,6 @@ GRACE_SECONDS = 60
 EXIT_SECONDS = 30.0
 CAPABILITIES = (b"USER", b"TOP", b"UIDL", b"PIPELINING")
 STLS = b"STLS"
-TROUBLE = error(b"temporary local problem")
 NEEDS_TLS = (b"user", b"pass", b"apop")
 FAILED = 1
 
@@ -81,9 +79,6 @@ class PopConnection(Stream):
         self._rest = b""
         self._is_encrypted = False
         offer = await self._offer(session)
-        if isinstance(offer, Defer):  # the plugin failed
-            await self.write(TROUBLE)
-            return FAILED
         if offer is not None and offer.implicit:
             await self._encrypt(offer)
         try:
@@ -96,7 +91,7 @@ class PopConnection(Stream):
         self._is_logged_in = True
         return await self._serve(session, login)
 
-    async def _offer(self, session: Session) -> TlsOffer | Defer | None:
+    async def _offer(self, session: Session) -> TlsOffer | None:
         """Return how this session may be encrypted."""
         ask = None if self.plan is None else self.plan.pop3_tls
         return None if ask is None else await ask(session=session)

@@ -196,8 +196,8 @@ class Deliverer:
             except NextHost as error:
                 refusal = error.record
                 continue
-            if isinstance(connection, bytes):
-                return [connection]
+            if isinstance(connection, list):
+                return connection
             return (await self._send(connection, destination, delivery, job)).records
         return [refusal]
 
@@ -246,28 +246,49 @@ class Deliverer:
         delivery: Delivery,
         settings: RemoteSettings,
         destination: Destination | None,
-    ) -> Connection | bytes:
-        """Return a connection that is ready for MAIL, or the record that ends the delivery. Raises NextHost."""
+    ) -> Connection | list[bytes]:
+        """Return a connection that is ready for MAIL, or the records that end the delivery. Raises NextHost."""
         if self.tcpto.is_dead(candidate.address, time.time()):
             raise NextHost(report.NO_CONNECTION)
         policy, sources = self.plan.remote_policy, self.plan.remote_source
         if policy is not None:
             verdict = await policy(delivery=delivery, host=candidate.host, address=candidate.address)
             if (record := heed(verdict)) is not None:
-                return record
+                return [record]
         source: tuple[str, bytes | None] | None = None
         if sources is not None:
             source = await sources(delivery=delivery, address=candidate.address)
+        records = await self._by_other_means(candidate, route, delivery, source[0] if source else None)
+        if records is not None:
+            return records
         connection = await self._open(candidate, route, settings, source[0] if source else None)
         helo = (source[1] if source else None) or settings.helohost
         busy = destination is not None and destination.is_busy(asyncio.get_running_loop().time())
         try:
-            return await self._introduce(connection, helo, delivery, extended=busy or self.plan is not EMPTY)
+            told = await self._introduce(connection, helo, delivery, extended=busy or self.plan is not EMPTY)
         except PeerLost:
-            return report.connection_died(connection.partner, critical=False)
+            return [report.connection_died(connection.partner, critical=False)]
         except BaseException:
             connection.quit()
             raise
+        return [told] if isinstance(told, bytes) else told
+
+    async def _by_other_means(
+        self, candidate: Candidate, route: Route, delivery: Delivery, source: str | None
+    ) -> list[bytes] | None:
+        """Return the records of a plugin that delivered by another protocol, None to go on with SMTP. Raises NextHost.
+
+        Where plugins want a say in each session (TLS, logins), only a route that the administrator wrote goes round them.
+        """
+        chain, is_written = self.plan.remote_transport, route.protocol != "smtp"
+        taken = None
+        if chain is not None and (is_written or self.plan.remote_session is None):
+            taken = await chain(delivery=delivery, route=route, candidate=candidate, source=source)
+        if isinstance(taken, list):
+            return taken
+        if is_written or taken is not None:
+            raise NextHost(report.NO_CONNECTION)
+        return None
 
     async def _open(
         self, candidate: Candidate, route: Route, settings: RemoteSettings, source: str | None

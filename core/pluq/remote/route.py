@@ -40,7 +40,8 @@ class Undeliverable(Exception):
 class Route:
     """Where to look for hosts: `host` by its MX records, or as a relay by its addresses.
 
-    What plugins may add: `login` (user, password) for AUTH, and `tls`, an ssl.SSLContext for TLS from the first byte (port 465).
+    What plugins may add: `login` (user, password) for AUTH, and `tls`, an ssl.SSLContext for TLS from the first byte (port 465). With
+    another `protocol` than "smtp" a plugin's remote_transport delivers, or nobody.
     """
 
     host: bytes
@@ -48,6 +49,7 @@ class Route:
     relay: bool = True
     login: tuple[bytes, bytes] | None = field(default=None, repr=False)
     tls: Any = None
+    protocol: str = "smtp"
 
 
 class Candidate(NamedTuple):

@@ -232,8 +232,8 @@ class Tls(Plugin[Settings]):
     def pop3_tls(self, session: Session) -> TlsOffer | None:
         settings = self.settings_for(session)
         if self.default is None or settings.disabled:
-            if settings.implicit:
-                raise ConfigError(self.path(settings.certificate), "implicit TLS needs a certificate")
+            if settings.implicit or settings.required:
+                raise ConfigError(self.path(settings.certificate), "TLS is required and there is no certificate")
             return None
         return TlsOffer(self.default, settings.implicit, settings.required)
 
