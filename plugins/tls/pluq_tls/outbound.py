@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 READY = 220
 
 
+def is_address(host: str) -> bool:
+    """Return whether a host is known by its address alone."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
 class Outbound:
     """The client side of the plugin: one for the role that delivers to other hosts."""
 
@@ -93,7 +98,9 @@ class Outbound:
         return path if is_host_name(host) and os.path.exists(path) else None
 
     def is_excepted(self, host: str) -> bool:
-        """Return whether a host gets no TLS: it is listed, or only listed ones do."""
+        """Return whether a host gets no TLS: it is listed, or only listed ones do. A route to an address has no name to list."""
+        if is_address(host):
+            return False
         if os.path.exists(self.control("tlshosts/exhaustivelist")):
             return True
         return is_host_name(host) and os.path.exists(self.control(f"notlshosts/{host}"))

@@ -109,3 +109,19 @@ async def test_a_broken_handshake_defers_and_can_be_remembered(home: RemoteHome,
         home.control("timeoutremote", "2\n")
         assert (await report(home, peer, no_tls_after_failure=True)).startswith(b"Z")
     assert (home.path / "control" / "notlshosts" / NAME).exists()
+
+
+async def test_only_listed_names_get_tls_where_the_list_is_exhaustive(home: RemoteHome, tmp_path: Path) -> None:
+    context, _ = server_side(tmp_path)
+    (home.path / "control" / "tlshosts").mkdir()
+    home.control("tlshosts/exhaustivelist", "")
+    with SmtpPeer(capabilities=STARTTLS, tls=context) as peer:
+        assert (await report(home, peer)).startswith(b"K")
+    assert b"STARTTLS" not in peer.sessions[0].commands
+    plugin = make_plugin(Tls, home=home.home, role="remote")
+    plugin.start()
+    with SmtpPeer(capabilities=STARTTLS, tls=context) as peer:
+        home.relay_to(peer)  # by address: there is no name that could be listed
+        records = await home.deliverer(plan=plan_of(plugin)).deliver(make_job())
+    assert records[-1].startswith(b"K")
+    assert b"STARTTLS" in peer.sessions[0].commands
