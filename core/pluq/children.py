@@ -20,9 +20,10 @@ import errno
 import fcntl
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ SHELL = "/bin/sh"
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 # How an exported function begins in the environment: an old shell runs what follows it.
 FUNCTION = b"() {"
+# posix_spawn starts a program where the process is, and the process is only in one place.
+_place = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Ended:
     code: int
     said: Mapping[int, bytes]
     is_late: bool = False
+    pid: int = field(default=0, compare=False)
 
 
 class Child:
@@ -100,7 +104,7 @@ class Child:
         os.close(self.watch)
         self._close()
         said = {number: bytes(data) for number, data in self._said.items()}
-        return Ended(os.waitstatus_to_exitcode(status), said, is_late)
+        return Ended(os.waitstatus_to_exitcode(status), said, is_late, self.pid)
 
     def kill(self) -> None:
         """Kill it and all that it started."""
@@ -137,13 +141,14 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str], folder: str, des
     if 1 not in descriptors:
         actions.append((os.POSIX_SPAWN_DUP2, 2, 1))
     actions += [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in descriptors.items()]
-    came_from = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.chdir(folder)  # posix_spawn starts a program where we are
-        return _spawn_here(argv, environment, actions)
-    finally:
-        os.fchdir(came_from)
-        os.close(came_from)
+    with _place:
+        came_from = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.chdir(folder)
+            return _spawn_here(argv, environment, actions)
+        finally:
+            os.fchdir(came_from)
+            os.close(came_from)
 
 
 def _spawn_here(argv: Sequence[str], environment: Mapping[str, str], actions: Sequence[tuple[object, ...]]) -> int:

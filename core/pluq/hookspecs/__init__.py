@@ -19,7 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from pluq.hookspecs.context import Delivery, Envelope, Login, Notes, Parameters, Recipient, Session, Tls, TlsOffer, Transaction
+from pluq.hookspecs.context import (
+    Delivery,
+    Envelope,
+    Login,
+    Notes,
+    Parameters,
+    Recipient,
+    Session,
+    Tls,
+    TlsOffer,
+    Transaction,
+)
 from pluq.hookspecs.message import HeaderField, Message
 from pluq.hookspecs.plugin import PROJECT, Context, NoSettings, Plugin, hook
 from pluq.hookspecs.results import AuthResult
@@ -181,6 +192,13 @@ def queue_envelope(envelope: Envelope) -> None:
     """A message is about to be queued, by whomever: change `envelope`. Sync; see pluq.queue.plugins."""
 
 
+def queue_open(environment: Mapping[str, str]) -> Any:
+    """Begin a message in the place of the core: return what takes it (pluq.queue.submit.SyncSubmission), None for the usual way. Sync.
+
+    A profile asks it for its own messages; `[queue]` for all that this host queues. `environment` is that of the connection or program.
+    """
+
+
 def transaction_end(session: Session, transaction: Transaction, outcome: str) -> None:
     """A transaction ended, exactly once: "queued", "rejected", "reset" or "lost"."""
 
@@ -301,6 +319,7 @@ KINDS: Mapping[str, Kind] = {
     "queue_submit": Kind.FIRST,
     "queue_fields": Kind.COLLECT,
     "queue_envelope": Kind.EACH,
+    "queue_open": Kind.FIRST,
     "transaction_end": Kind.OBSERVE,
     "smtp_disconnect": Kind.OBSERVE,
     "pop3_tls": Kind.FIRST,
@@ -332,6 +351,7 @@ SYNC = frozenset(
         "observe",
         "queue_envelope",
         "queue_fields",
+        "queue_open",
         "send_bounce",
         "smtp_capabilities",
         "smtp_verbs",

@@ -32,7 +32,7 @@ from pluq.errors import ConfigError
 from pluq.listen import connlog
 from pluq.listen.gate import Connection, Gate, start_plan, stop_plan
 from pluq.plan import Plan
-from pluq.queue.submit import ProgramSubmitter
+from pluq.queue.submit import PluginSubmitter, ProgramSubmitter, open_by_plugin
 
 if TYPE_CHECKING:
     from pluq.queue.lease_client import LeaseSubmitter
@@ -98,6 +98,9 @@ class Worker:
 
     def submitter(self, environment: Mapping[str, str]) -> Submitter:
         """Return the way to the queue: the program that QMAILQUEUE names, else the daemon."""
+        begun = open_by_plugin(self.home, {**os.environ, **environment}) if self._queue_has_plugins else None
+        if begun is not None:
+            return PluginSubmitter(begun)
         if "QMAILQUEUE" in environment or "QMAILQUEUE" in os.environ:
             return ProgramSubmitter(self.home, {**os.environ, **environment})
         if self._lease is None:

@@ -57,6 +57,7 @@ class Plan:
     message_edit: Decide | None = None
     message_sign: Each | None = None
     queue_submit: First | None = None
+    queue_open: Callable[..., Any] | None = None
     queue_fields: CollectNow | None = None
     queue_envelope: EachNow | None = None
     transaction_end: Observe | None = None

@@ -8,7 +8,8 @@
 A submission takes the message in pieces (LF line ends), then the envelope, and answers with a Receipt once the message is
 durable, or raises QueueRefusal, whose `verdict` is qmail's text with its class D or Z.
 
-The choice: QMAILQUEUE in the connection's environment wins, as in qmail; else the daemon, if it runs and we may use it; else the program.
+A plugin may take a message in the place of all of them (hook queue_open): a profile asks its own, and whoever queues asks those of the
+role [queue]. Else the choice: QMAILQUEUE in the connection's environment wins, as in qmail; else the daemon, if it runs and we may use it; else the program.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from pluq.plan import EMPTY
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
-from pluq.queue.plugins import EditedSubmitter, current_plan, edited
+from pluq.queue.plugins import EditedSubmitter, current_plan, edited, refusing
 from pluq.queue.program import ERROR_FD, QueueProgram
 from pluq.queue.refusal import QueueRefusal, Receipt, explain
 from pluq.queue.spool import Spool
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingSubmitter",
+    "PluginSubmitter",
     "ProgramSubmitter",
     "QueueRefusal",
     "Receipt",
@@ -39,6 +41,8 @@ __all__ = [
     "SyncSubmission",
     "choose_submitter",
     "explain",
+    "open_by_plugin",
+    "open_directly",
     "open_submission",
     "queue_program",
     "submit_sync",
@@ -81,6 +85,22 @@ def queue_program(home: Home, environment: Mapping[str, str]) -> str:
 def open_submission(home: Home, environment: Mapping[str, str] | None = None) -> SyncSubmission:
     """Begin a message from a program that knows no event loop. Raises QueueRefusal."""
     values = os.environ if environment is None else environment
+    begun = open_by_plugin(home, values)
+    return open_directly(home, values) if begun is None else begun
+
+
+def open_by_plugin(home: Home, values: Mapping[str, str]) -> SyncSubmission | None:
+    """Begin a message through a plugin of [queue]; None where none wants it. Raises QueueRefusal."""
+    chain = current_plan(home).queue_open
+    if chain is None:
+        return None
+    with refusing():
+        begun: SyncSubmission | None = chain(environment=values)
+    return begun
+
+
+def open_directly(home: Home, values: Mapping[str, str]) -> SyncSubmission:
+    """Begin a message that no plugin takes. Raises QueueRefusal."""
     if not values.get("QMAILQUEUE"):
         try:
             submission = DaemonSubmission.connect(f"{home.run}/qmqp")
@@ -138,14 +158,24 @@ class ProgramSubmitter:
         return ProgramSubmission(QueueProgram(self._home.path, self._program, self._environment, self._error_fd))
 
 
+class PluginSubmitter:
+    """What a plugin began, for a session that must not block."""
+
+    def __init__(self, submission: SyncSubmission) -> None:
+        self._submission = submission
+
+    async def open(self) -> ProgramSubmission:
+        return ProgramSubmission(self._submission)
+
+
 class ProgramSubmission:
     """A message kept until its envelope is known, while the program already waits for it.
 
     Its pipes would block the event loop: a thread fills them, when there is something to be waited for anyway.
     """
 
-    def __init__(self, program: QueueProgram) -> None:
-        self._program: QueueProgram | None = program
+    def __init__(self, program: SyncSubmission) -> None:
+        self._program: SyncSubmission | None = program
         self._spool = Spool()
         self._failed = False
 
@@ -162,7 +192,7 @@ class ProgramSubmission:
         assert program is not None, "a submission is committed once"
         return await asyncio.to_thread(self._finish, program, sender, recipients)
 
-    def _finish(self, program: QueueProgram, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
+    def _finish(self, program: SyncSubmission, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
         try:
             if self._failed:
                 program.abort()
@@ -183,9 +213,7 @@ class ProgramSubmission:
             self._program = None
 
 
-def choose_submitter(
-    home: Home, environment: Mapping[str, str], lease: LeaseSubmitter | None = None
-) -> Submitter:
+def choose_submitter(home: Home, environment: Mapping[str, str], lease: LeaseSubmitter | None = None) -> Submitter:
     """Return how a connection with this environment submits.
 
     `lease` is the process's own link to the daemon, made once by whoever serves many connections; without it one is made.

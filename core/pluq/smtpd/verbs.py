@@ -212,6 +212,12 @@ def submitter(smtp: SmtpSession, transaction: Transaction) -> Submitter:
     if transaction.queue_environment:
         merged = {**environment, **transaction.queue_environment}
         environment = {name: value for name, value in merged.items() if value is not None}
+    chain = smtp.service.plan.queue_open
+    begun = None if chain is None else chain(environment=environment)
+    if begun is not None:
+        from pluq.queue.submit import PluginSubmitter
+
+        return PluginSubmitter(begun)
     return smtp.service.submitter(environment)
 
 
