@@ -17,7 +17,7 @@ VERBS = {
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
     "plugin": "make a folder with a new plugin that passes its own tests",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
-    "queue": "look after the queue directory: check, repair",
+    "queue": "look at the queue and look after it: list, show, check",
     "serve": "run the whole stack: listen, accept, deliver",
 }
 USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq PLUGIN COMMAND [ARGUMENT]...\n       pluq VERB --help\n"
