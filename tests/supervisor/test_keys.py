@@ -95,6 +95,20 @@ def test_other_users_get_nothing(home: Home) -> None:
 
 
 @needs_users
+def test_strangers_who_say_nothing_keep_nobody_waiting(home: Home) -> None:
+    def ask() -> bytes:
+        # Refused before it asked: the silent one, and the eight before it, cost no patience.
+        for _ in range(8):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(keys.SECONDS / 4)
+                sock.connect(f"{home.run}/keys")
+                assert sock.recv(64) == b"13"
+        return b"told at once"
+
+    assert as_user("alias", ask) == b"told at once"
+
+
+@needs_users
 def test_a_fifo_does_not_stop_the_keeper(home: Home) -> None:
     os.mkfifo(home.control("pipe"), 0o600)
     assert as_user("qmaild", lambda: KeyReader(home)(home.control("pipe"))) == b"OSError"

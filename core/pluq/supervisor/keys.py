@@ -38,8 +38,11 @@ def run(home: Home, ids: Ids, sock: socket.socket) -> None:
 def answer(connection: socket.socket, home: Home, allowed: set[int]) -> None:
     """Carry out one request."""
     _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+    if uid not in allowed:  # before anything is read: a stranger who says nothing must not keep the others waiting
+        connection.send(b"%d" % errno.EACCES)
+        return
     path = os.fsdecode(connection.recv(MAX_PATH))
-    if uid not in allowed or not may_be_read(path, home):
+    if not may_be_read(path, home):
         connection.send(b"%d" % errno.EACCES)
         return
     try:
