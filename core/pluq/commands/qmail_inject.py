@@ -91,10 +91,7 @@ def site_choices(home: Home) -> dict[str, bool]:
     """Return what control/pluq.toml changes: nothing if there is none, as then this is stock qmail. Raises ConfigError."""
     if not os.path.exists(home.control("pluq.toml")):
         return {}
-    from pluq.config.site import read_site
-
-    local_dates = read_site(home).core.values.get("local_dates", False)
-    return {"local_dates": bool(local_dates), "brackets_are_null": True}
+    return {"local_dates": home.local_dates, "brackets_are_null": True}
 
 
 def read_options(settings: Settings) -> Choice:

@@ -102,6 +102,15 @@ class Home:
     def controls(self) -> ControlFiles:
         return ControlFiles(self.control_dir)
 
+    @property
+    def local_dates(self) -> bool:
+        """Say whether the site wants dates in local time: [core] local_dates. Raises ConfigError."""
+        if not os.path.exists(self.control("pluq.toml")):
+            return False
+        from pluq.config.site import read_site
+
+        return read_site(self).core.flag("local_dates", False)
+
     def ids(self) -> Ids:
         """Return the ids of the users that the roles run as."""
         return current_ids() if os.path.exists(self.control("singleuser")) else qmail_ids()

@@ -33,6 +33,7 @@ FILES = (
     "badmailfrom",
     "databytes",
     "timeoutsmtpd",
+    "pluq.toml",
 )
 
 _UINT = 0xFFFFFFFF
@@ -41,7 +42,7 @@ _UINT = 0xFFFFFFFF
 class Policy:
     """The settings of one server, and the questions asked of them."""
 
-    __slots__ = ("badmailfrom", "databytes", "greeting", "localiphost", "me", "rcpthosts", "timeout")
+    __slots__ = ("badmailfrom", "databytes", "greeting", "local_dates", "localiphost", "me", "rcpthosts", "timeout")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Policy:
         databytes: int = 0,
         timeout: int = DEFAULT_TIMEOUT,
         me: bytes | None = None,
+        local_dates: bool = False,
     ) -> None:
         self.greeting = greeting
         self.localiphost = localiphost
@@ -60,6 +62,7 @@ class Policy:
         self.databytes = databytes
         self.timeout = timeout
         self.me = me
+        self.local_dates = local_dates
 
     def is_bad_sender(self, sender: bytes) -> bool:
         """Say whether badmailfrom lists the sender, or @ and its domain. Case does not matter."""
@@ -104,6 +107,7 @@ def read_policy(home: Home) -> Policy:
         greeting=(greeting if greeting is not None else me) or b"",
         localiphost=localiphost if localiphost is not None else me,
         me=me,
+        local_dates=home.local_dates,
         timeout=seconds(controls.number("timeoutsmtpd", DEFAULT_TIMEOUT)),
         rcpthosts=read_rcpthosts(home),
         badmailfrom=frozenset(line.lower() for line in controls.lines("badmailfrom") or ()),

@@ -233,6 +233,7 @@ def head(smtp: SmtpSession, transaction: Transaction) -> bytes:
         local=session.local_host.encode("utf-8", "surrogateescape"),
         when=int(time.time()),
         protocol=protocol_word(session),
+        local_dates=smtp.service.policy.local_dates,
         hidden=session.hides_client,
     )
     return b"".join([received, *transaction.received_fields]) if transaction.received_fields else received
