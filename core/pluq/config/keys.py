@@ -45,8 +45,11 @@ class KeyReader:
         except OSError:
             raise refused from None
         with sock:
-            sock.send(os.fsencode(path))
-            answer, fds, _, _ = socket.recv_fds(sock, 64, 1)
+            try:
+                sock.send(os.fsencode(path))
+                answer, fds, _, _ = socket.recv_fds(sock, 64, 1)
+            except ConnectionError:  # it does not talk to us
+                raise refused from None
         if fds:
             return fds[0]
         code = int(answer) if answer.isdigit() else 5
