@@ -389,3 +389,15 @@ def test_files_that_a_dead_scheduler_left_beside_todo_do_not_outlive_the_message
 
     assert rig.local.recipients == [JOE], "what was written before the crash does not count"
     assert rig.queue_is_empty()
+
+
+def test_alrm_finds_what_nobody_told_of(rig):
+    rig.turns()
+    rig.queue(JOE)
+    rig.turns()
+    assert rig.local.recipients == []
+
+    rig.scheduler.all_now()
+    rig.turns()
+    assert rig.local.recipients == [JOE]
+    assert rig.queue_is_empty()

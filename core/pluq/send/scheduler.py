@@ -241,8 +241,9 @@ class Scheduler:
     # Signals
 
     def all_now(self) -> None:
-        """ALRM: try everything again, deliveries and what failed for a reason of the system."""
+        """ALRM: try everything again: deliveries, what failed for a reason of the system, and what nobody told of."""
         self.jobs.all_now()
+        self.scan.want()
         self.retry_failures()
 
     def retry_failures(self) -> None:
