@@ -19,7 +19,7 @@ from pluq.testing.remote_home import WIRE, RemoteHome
 from pluq.testing.smtp_peer import Fault, SmtpPeer
 from pluq.wire.spawn import ReportDecoder, decode_limit, encode_command
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 SINK = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin")
 ROLE = """
 import socket, sys
