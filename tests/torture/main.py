@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.torture import clock, disks, each_call, under_load
+from tests.torture import clock, disks, each_call, plugins, resources, under_load
 from tests.torture.ledger import Row
 
 Run = Callable[[], Row]
@@ -59,7 +59,7 @@ def nothing() -> None:
 
 ENTRIES = (
     Entry("kill at each call", needs_strace, lambda: each_call.kill(None, 3), lambda: each_call.kill(None, ALL)),
-    Entry("fail each call", needs_strace, lambda: each_call.fail(None, 4), lambda: each_call.fail(None, ALL)),
+    Entry("fail each call", needs_strace, lambda: each_call.fail(None, 4), lambda: each_call.fail(None, 60)),
     Entry(
         "kill at random",
         nothing,
@@ -98,6 +98,19 @@ ENTRIES = (
     ),
     Entry("clock jumps", clock.why_not, lambda: clock.jump(None, 1.0), lambda: clock.jump(None, 5.0)),
     Entry("a week of a dead next hop", clock.why_not, lambda: clock.week(None, 43200), lambda: clock.week(None, 7200)),
+    Entry("a bad plugin", nothing, lambda: plugins.bad_plugin(None, 1), lambda: plugins.bad_plugin(None, 10)),
+    Entry("idle connections", nothing, lambda: resources.idle(None, 2000), lambda: resources.idle(None, 10_000)),
+    Entry("connection storm", nothing, lambda: resources.storm(None, 2000), lambda: resources.storm(None, 20_000)),
+    Entry(
+        "many recipients", nothing, lambda: resources.recipients(None, 5000), lambda: resources.recipients(None, 50_000)
+    ),
+    Entry(
+        "header lines",
+        nothing,
+        lambda: resources.header_lines(None, 100_000),
+        lambda: resources.header_lines(None, 1_000_000),
+    ),
+    Entry("large message", nothing, lambda: resources.large(None, 50), lambda: resources.large(None, 1000)),
 )
 
 
