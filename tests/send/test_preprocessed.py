@@ -347,3 +347,20 @@ def test_stale_files_are_removed_after_36_hours(rig):
     assert rig.files(young) == {"mess"}
     rig.sleep(3 * 76431)
     assert rig.files(young) == set()
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_todo_file_that_goes_while_a_new_scheduler_starts_hides_no_message(rig, removed):
+    number = rig.queue(JOE)
+    for path, text in ((rig.layout.info(number), b"Fsender@there.example\0"), (rig.layout.local(number), JOE)):
+        with open(path, "wb") as file:
+            file.write(text if text != JOE else b"T" + JOE + b"\0")
+    rig.scheduler.inventory.load()  # as at a start, when the former one has asked for the removal of todo/N
+    if removed:
+        os.unlink(rig.layout.todo(number))
+    rig.scheduler.scan.want()
+    rig.turns()
+    rig.sleep(20)
+
+    assert rig.local.recipients == [JOE], "once, whoever finds it"
+    assert rig.queue_is_empty()

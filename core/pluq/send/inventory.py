@@ -21,6 +21,8 @@ from pluq.send.jobs import Jobs
 from pluq.send.schedule import SYSTEM_FAILURE_SECONDS, Waiting
 
 LIST_PAUSE_SECONDS = 10
+BETWEEN_SECONDS = 10
+"""A former scheduler may have asked for the removal of a todo file; the queue daemon carries that out within so long."""
 CHANNEL_FOLDERS = ("local", "remote")
 
 
@@ -33,17 +35,18 @@ class Inventory:
         self._ending = ending
         self._pause = pause
         self._unknown = Waiting()
+        self._between: set[int] = set()
+        """Messages that had a todo file besides info/N: the scan of todo/ takes them up, if the file is still there by then."""
+        self._met: set[int] = set()
 
     def load(self) -> None:
         """Find every preprocessed message."""
         layout = self._common.layout
         in_todo = {number for folder in layout.todo_dirs() for number in self._numbers(folder)}
         for part in range(layout.split):
-            idle = {
-                number
-                for number in self._numbers(f"{layout.path}/info/{part}")
-                if number % layout.split == part and number not in in_todo
-            }
+            found = {n for n in self._numbers(f"{layout.path}/info/{part}") if n % layout.split == part}
+            idle = found - in_todo
+            self._between |= found & in_todo
             known = frozenset(idle)
             for channel, name in zip(CHANNELS, CHANNEL_FOLDERS, strict=True):
                 times = list(self._times(f"{layout.path}/{name}/{part}", known))
@@ -53,6 +56,8 @@ class Inventory:
                 self._ending.add(number)
         for waiting in self._jobs.waiting:
             waiting.arrange()
+        for number in self._between:
+            self._unknown.add(self._common.now + BETWEEN_SECONDS, number)
 
     def _numbers(self, folder: str) -> Iterator[int]:
         """Yield the message numbers among the names in a folder. Waits until it can be read."""
@@ -82,7 +87,15 @@ class Inventory:
     def work(self) -> None:
         """Examine again what could not be examined."""
         while (number := self._unknown.pop_due(self._common.now)) is not None:
-            self._examine(number)
+            if number not in self._met:
+                self._examine(number)
+            self._between.discard(number)
+            self._met.discard(number)
+
+    def met(self, number: int) -> None:
+        """Hear that a message was found in todo/: there is no need to look for it again."""
+        if number in self._between:
+            self._met.add(number)
 
     def wake_at(self) -> int | None:
         return self._unknown.first()

@@ -180,6 +180,7 @@ class Scheduler:
 
     def _take(self, number: int, size: int, data: bytes, found: bool) -> None:
         """Take up a message whose todo file says `data`, unless it is known already."""
+        self.inventory.met(number)
         if self.common.leaving or self.preprocessor.knows(number) or self.fresh.is_known(number, found):
             return
         if len(data) <= TODO_BYTES_MAX:
