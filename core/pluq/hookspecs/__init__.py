@@ -358,6 +358,8 @@ SYNC = frozenset(
     }
 )
 
-PROVISIONAL = frozenset({"remote_route", "remote_transport", "remote_outcome", "local_deliver", "local_envelope", "observe"})
+PROVISIONAL = frozenset(
+    {"remote_route", "remote_transport", "remote_outcome", "local_deliver", "local_envelope", "observe"}
+)
 
 HOOKS: Mapping[str, Callable[..., Any]] = {name: globals()[name] for name in KINDS}
