@@ -8,130 +8,37 @@ unused        nothing at this site reads it or lets it act
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pluq.migrate import chain as chains
 from pluq.migrate import known, values
-from pluq.migrate.listeners import Profile
+from pluq.migrate.fates import (
+    CARRIED,
+    CHANGED,
+    CORE_CARRIED,
+    CORE_RULES,
+    EPHEMERAL,
+    FIXED_FILES,
+    FOLDERS,
+    KEPT,
+    LOST,
+    NOT_CARRIED,
+    READ_BY,
+    UNUSED,
+    WHY,
+    doing,
+)  # fmt: skip
+from pluq.migrate.needs import Profile
 from pluq.migrate.profiles import Catalogue, weak_ciphers
 from pluq.migrate.recognise import LETTERS, all_rules, fork
 from pluq.migrate.rules import Rules
 from pluq.migrate.services import Service, Setting
 from pluq.migrate.survey import BACKUP, Control, Survey, relative
-from pluq.migrate.tree import DANGLING, DENIED, FILE, FOLDER, LOOP, OTHER, OUTSIDE
+from pluq.migrate.tree import FILE, FOLDER
 from pluq.store.inventory import CORE, NONE, SERVICE, find_control_file
-
-CARRIED, CHANGED, NOT_CARRIED, UNUSED = "carried", "changed", "not_carried", "unused"
-
-FOLDERS = [
-    "domainkeys",
-    "tlshosts",
-    "notlshosts",
-    "servercerts",
-    "overlimit",
-    "cache",
-    "certs",
-    "defaultqueue",
-    "signatures",
-    "dkim",
-    "samples",
-]
-WHY = {
-    LOOP: "a link that leads in a circle",
-    DANGLING: "a link to something that is not there",
-    OUTSIDE: "a link that leaves the root of the site",
-    DENIED: "it cannot be opened",
-    OTHER: "a pipe, socket or device where a file belongs",
-    FOLDER: "a folder where a file belongs",
-}
-# Files whose fate does not follow from who owns them.
-FIXED_FILES = {
-    "authsender": (
-        UNUSED,
-        "documented under this name, but the program opened authsenders; rename it if its routes are wanted",
-    ),
-    "servercert.cnf": (UNUSED, "only openssl read it, to make the certificate"),
-    "fixsmtpio": (NOT_CARRIED, "fixsmtpio edited SMTP replies; pluq sends its own"),
-    "badhelonorelay": (CHANGED, "it was compared with the sender by mistake; pluq compares it with the HELO name"),
-    "conf-common": (CHANGED, "its values stand in the profiles of pluq.toml"),
-    "defaultdelivery": (CARRIED, ""),
-    "pluq.toml": (CARRIED, ""),
-    "timeoutread": (NOT_CARRIED, "timeoutsmtpd and timeoutremote hold under TLS as well"),
-    "timeoutwrite": (NOT_CARRIED, "timeoutsmtpd and timeoutremote hold under TLS as well"),
-}
-_EPHEMERAL = re.compile(r"(dh|rsa)[0-9]+\.pem")
-# Variables whose effect is kept though no setting has their name: what does it.
-KEPT = {
-    "DKIMQUEUE": "the list of plugins is the chain",
-    "SURBLQUEUE": "the list of plugins is the chain",
-    "DKQUEUE": "the list of plugins is the chain",
-    "SURBL": "the plugin is in the list",
-    "ENABLE_SPP": "the plugin spp is in the list",
-    "HELO_DNS_CHECK": "read by the plugin program itself; give it to the environment of pluq",
-    "RELAYCLIENT_NODKIMVERIFY": "clients that may relay are signed for, not verified",
-    "UCSPITLS": "tls of the profile",
-    "CERTFILE": "tls.certificate of the profile",
-    "KEYFILE": "tls.key of the profile, or the file of the certificate",
-    "SERVERCERT": "tls.certificate of the profile",
-    "TLS_SERVER_CERT": "tls.certificate of the profile",
-    "CERTDIR": "tls.certificate of the profile",
-    "STARTTLS": "the plugin tls is in the list",
-    "SMTPS": "tls.implicit of the profile",
-    "FORCE_TLS": "tls.required of the profile",
-    "FORCETLS": "AUTH is offered only under TLS unless auth.without_tls says otherwise",
-    "DISABLETLS": "the profile says itself whether it has TLS",
-    "DENY_TLS": "the profile has no TLS",
-    "SMTPAUTH": "auth.mechanisms and auth.required of the profile",
-    "REQUIRE_AUTH": "auth.required of the profile",
-    "REQUIREAUTH": "auth.required of the profile",
-    "SECURE_AUTH": "AUTH is offered only under TLS",
-    "ALLOW_INSECURE_AUTH": "auth.without_tls of the profile",
-    "ALLOW_CRAM": "auth.mechanisms of the profile",
-    "CHKUSER_START": "the plugin rcptcheck is in the list",
-    "CHKUSER_RCPTLIMIT": "rcptcheck.maxrcpt of the profile, from the default rule",
-    "CHKUSER_WRONGRCPTLIMIT": "rcptcheck.brtlimit of the profile, from the default rule",
-    "RCPTCHECK": "a plugin asks instead",
-    "RCPTCHECKRELAYCLIENT": "a plugin asks instead",
-    "QMAILQUEUE": "the list of plugins is the chain",
-    "DKSIGN": "DomainKeys is obsolete; dkim signs",
-    "DKVERIFY": "DomainKeys is obsolete; dkim verifies",
-    "MAXDAEMONS": "concurrency of the profile",
-    "MAXPERIP": "per_address of the profile",
-    "GREETDELAY": "tarpit.greet_delay of the profile",
-    "CHECKRELAY": "the plugin popauth is in the list",
-    "CHECKRECIPIENT": "the plugin rcptcheck is in the list",
-    "GREYIP": "the plugin greylist is in the list",
-    "DANE_VERIFICATION": "the plugin dane is in the list of [remote]",
-    "QREGEX": "badmail.match of the profile",
-    "BADHELOCHECK": "the plugin badmail is in the list",
-    "VALIDRCPTTO_CDB": "the plugin rcptcheck is in the list",
-}
-LOST = {
-    "DHFILE": (UNUSED, "key exchange needs no parameters any more"),
-    "SSL_UID": (UNUSED, "pluq drops to its own users"),
-    "SSL_GID": (UNUSED, "pluq drops to its own users"),
-    "SSL_CHROOT": (UNUSED, "pluq drops to its own users and changes no root"),
-    "ALLOW_BARELF": (NOT_CARRIED, "bare line feeds let mail be smuggled in; pluq refuses them"),
-    "HONOR_BODYLENGTHTAG": (NOT_CARRIED, "setting it switched the feature off"),
-    "NOBADHELO": (NOT_CARRIED, "the patch never read it, or badhelo must be emptied"),
-    "RBLCOMMAND": (NOT_CARRIED, "no program is run for a listed client"),
-}
-# The files that a plugin reads though no setting of it has their name. A plugin that is not here reads all that it owns.
-READ_BY = {
-    "badmail": "badhelo badhelonorelay badmailfrom badmailfromnorelay badmailto badmailtonorelay badrcptto badrcpttonorelay qregex",
-    "rcptcheck": "validrcptto validrcptto.cdb morevalidrcptto morevalidrcptto.cdb goodrcptto morebadrcptto morebadrcptto.cdb",
-    "tls": "servercert.pem clientca.pem clientcrl.pem clientcert.pem servercerts tlshosts notlshosts tlsclients",
-    "auth": "authsenders smtproutes",
-    "dkim": "domainkeys dkimkeys filterargs",
-    "spp": "smtpplugins",
-    "taps": "taps extraqueue",
-    "qmailqueue": "simcontrol simcontrol.cdb simversions.cdb ssattach smtpfilters qfilters",
-    "spf": "", "srs": "", "dnsbl": "", "tarpit": "", "size": "", "bounce": "",
-}  # fmt: skip
-CORE_RULES = ("RELAYCLIENT", "DATABYTES")
-CORE_CARRIED = ("QMAILLOCAL", "QMAILREMOTE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +91,7 @@ class Items:
             return NOT_CARRIED, "it cannot be opened"
         if control.name in FIXED_FILES:
             return FIXED_FILES[control.name]
-        if _EPHEMERAL.fullmatch(control.name):
+        if EPHEMERAL.fullmatch(control.name):
             return UNUSED, "key exchange needs no such file any more"
         entry = find_control_file(control.name)
         if entry is None and known.control_file(control.name) is None:
@@ -219,7 +126,7 @@ class Items:
                 paths += [word for step in launch.chain.steps for word in (*step.arguments, *step.options.values())]
             if any(path.rstrip("/").endswith(f"/{control.name}") for path in paths):
                 return True
-        return f"control/{control.name}".encode() in self.survey.all_words
+        return os.fsencode(f"control/{control.name}") in self.survey.all_words
 
     def _owned_control(self, control: Control, owner: str) -> tuple[str, str]:
         if not self.fork_reads(control.name):
@@ -242,7 +149,7 @@ class Items:
         reader = known.control_file(name)
         if reader and self.letters & set(reader.forks):
             return True
-        return f"control/{name}".encode() in self.survey.all_words or self.read_by_name(name)
+        return os.fsencode(f"control/{name}") in self.survey.all_words or self.read_by_name(name)
 
     def read_by_name(self, name: str) -> bool:
         control = self.survey.controls.get(name)
@@ -528,20 +435,6 @@ class Items:
                 yield Item("dotqmail", name, name, CHANGED, "the plugin srs takes bounces back; this file may stay")
             else:
                 yield Item("dotqmail", name, name, CARRIED, "")
-
-
-# Where one feature's names are read by several plugins.
-_STANDS_IN = {
-    "qfilter": ("qfilter", "qmailqueue", "dkim"),
-    "qmailqueue": ("qmailqueue", "dkim", "surbl", "qfilter"),
-    "rcptcheck": ("rcptcheck", "ratelimit"),
-    "badmail": ("badmail", "rcptcheck"),
-}
-
-
-def doing(owner: str) -> tuple[str, ...]:
-    """Return the plugins that may do the work of one."""
-    return _STANDS_IN.get(owner, (owner,))
 
 
 def _configuration(chain: chains.Chain) -> Iterator[str]:

@@ -13,8 +13,10 @@ from typing import Any
 
 from pluq.config.settings import Declaration
 from pluq.migrate import chain as chains
-from pluq.migrate.listeners import ROLE_NEEDS, USUAL_NAMES, Listener, Profile, chkuser, profile_of
+from pluq.migrate.listener import Listener
+from pluq.migrate.needs import ROLE_NEEDS, USUAL_NAMES, Profile, chkuser, profile_of
 from pluq.migrate.survey import Survey
+from pluq.migrate.values import NUMBER_VARIABLES, number_fault
 from pluq.store.control import leading_int
 
 Catalogue = Mapping[str, Sequence[Declaration]]
@@ -137,6 +139,8 @@ def _from_environment(one: Listener, declaration: Declaration) -> Any:
     if not name or name in OWN_SETTINGS or declaration.secret or name not in one.environment:
         return None
     value = one.environment[name]
+    if name in NUMBER_VARIABLES and number_fault(value, *NUMBER_VARIABLES[name]):
+        return None
     if one.is_fork("I") and declaration.kind not in ("int", "bool"):
         return None  # indimail's variable names another file
     try:

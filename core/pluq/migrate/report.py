@@ -13,12 +13,14 @@ from pluq.config.settings import declarations
 from pluq.config.site import parse_site
 from pluq.errors import ConfigError
 from pluq.migrate import toml
+from pluq.migrate.case import Case
 from pluq.migrate.items import Items
-from pluq.migrate.listeners import Listener, Profile
+from pluq.migrate.listener import Listener
+from pluq.migrate.needs import Profile
 from pluq.migrate.profiles import Catalogue, make_profiles
 from pluq.migrate.recognise import recognise
 from pluq.migrate.survey import Survey
-from pluq.migrate.warn import Case, all_warnings
+from pluq.migrate.warn import all_warnings
 from pluq.plan.load import installed
 
 Report = dict[str, Any]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pluq.migrate import chain as chains
 from pluq.migrate.accounts import Account, Accounts
 from pluq.migrate.chain import Chain, Step
-from pluq.migrate.shell import UNKNOWN, Outcome, Shell, Started, Variable
+from pluq.migrate.filters import UNKNOWN
+from pluq.migrate.shell import Outcome, Shell, Started, Variable
 from pluq.migrate.tree import FILE, FOLDER, OTHER, Tree, join
 
 MAX_SCRIPT = 256 << 10

@@ -15,8 +15,8 @@ from pluq.migrate.rules import Rules, read_rules
 from pluq.migrate.services import Finder, Launch, Service, Setting
 from pluq.migrate.tree import FILE, FOLDER, MISSING, Entry, Tree
 
-# Where qmail homes are, most usual first; indimail's control directory stands elsewhere.
-HOMES = ("/var/qmail", "/etc/indimail", "/usr/local/qmail", "/opt/qmail", "/var/lib/qmail", "/home/qmail", "/etc/qmail")
+# Where qmail homes are. The home of an indimail may have links to the parts of its own in /etc/indimail.
+HOMES = ("/etc/indimail", "/var/qmail", "/usr/local/qmail", "/opt/qmail", "/var/lib/qmail", "/home/qmail", "/etc/qmail")
 PROGRAM_LIMIT = 2 << 20
 PROGRAM_FOLDERS = (
     "/usr/local/bin", "/usr/bin", "/usr/sbin", "/usr/local/sbin", "/bin", "/sbin", "/command", "/package/host/sagredo.eu/bin",
@@ -77,7 +77,7 @@ def find_home(tree: Tree) -> str:
     """Return the qmail home below a root. Raises NotASite."""
     accounts = Accounts(tree, "/var/qmail")
     named = [accounts.users[name].home for name in ("qmaild", "qmailq") if name in accounts.users]
-    for home in [*HOMES[:1], *named, *HOMES]:
+    for home in [*HOMES[:2], *named, *HOMES]:
         if tree.is_folder(f"{home}/control"):
             return home
     raise NotASite(f"{tree.root}: no qmail home here: no control directory in any of the places where one would be")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pluq.migrate.listeners import Profile
+from pluq.migrate.needs import Profile
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -1,0 +1,137 @@
+"""What becomes of names for which it does not follow from who reads them: tables, with the words for a person.
+
+carried       pluq reads the same file or variable with the same meaning
+changed       the effect is kept in another form
+not_carried   known, but lost, or the value cannot be used
+unused        nothing at this site reads it or lets it act
+"""
+
+from __future__ import annotations
+
+import re
+
+from pluq.migrate.tree import DANGLING, DENIED, FOLDER, LOOP, OTHER, OUTSIDE
+
+CARRIED, CHANGED, NOT_CARRIED, UNUSED = "carried", "changed", "not_carried", "unused"
+
+FOLDERS = [
+    "domainkeys",
+    "tlshosts",
+    "notlshosts",
+    "servercerts",
+    "overlimit",
+    "cache",
+    "certs",
+    "defaultqueue",
+    "signatures",
+    "dkim",
+    "samples",
+]
+WHY = {
+    LOOP: "a link that leads in a circle",
+    DANGLING: "a link to something that is not there",
+    OUTSIDE: "a link that leaves the root of the site",
+    DENIED: "it cannot be opened",
+    OTHER: "a pipe, socket or device where a file belongs",
+    FOLDER: "a folder where a file belongs",
+}
+# Files whose fate does not follow from who owns them.
+FIXED_FILES = {
+    "authsender": (
+        UNUSED,
+        "documented under this name, but the program opened authsenders; rename it if its routes are wanted",
+    ),
+    "servercert.cnf": (UNUSED, "only openssl read it, to make the certificate"),
+    "fixsmtpio": (NOT_CARRIED, "fixsmtpio edited SMTP replies; pluq sends its own"),
+    "badhelonorelay": (CHANGED, "it was compared with the sender by mistake; pluq compares it with the HELO name"),
+    "conf-common": (CHANGED, "its values stand in the profiles of pluq.toml"),
+    "defaultdelivery": (CARRIED, ""),
+    "pluq.toml": (CARRIED, ""),
+    "timeoutread": (NOT_CARRIED, "timeoutsmtpd and timeoutremote hold under TLS as well"),
+    "timeoutwrite": (NOT_CARRIED, "timeoutsmtpd and timeoutremote hold under TLS as well"),
+}
+EPHEMERAL = re.compile(r"(dh|rsa)[0-9]+\.pem")
+# Variables whose effect is kept though no setting has their name: what does it.
+KEPT = {
+    "DKIMQUEUE": "the list of plugins is the chain",
+    "SURBLQUEUE": "the list of plugins is the chain",
+    "DKQUEUE": "the list of plugins is the chain",
+    "SURBL": "the plugin is in the list",
+    "ENABLE_SPP": "the plugin spp is in the list",
+    "HELO_DNS_CHECK": "read by the plugin program itself; give it to the environment of pluq",
+    "RELAYCLIENT_NODKIMVERIFY": "clients that may relay are signed for, not verified",
+    "UCSPITLS": "tls of the profile",
+    "CERTFILE": "tls.certificate of the profile",
+    "KEYFILE": "tls.key of the profile, or the file of the certificate",
+    "SERVERCERT": "tls.certificate of the profile",
+    "TLS_SERVER_CERT": "tls.certificate of the profile",
+    "CERTDIR": "tls.certificate of the profile",
+    "STARTTLS": "the plugin tls is in the list",
+    "SMTPS": "tls.implicit of the profile",
+    "FORCE_TLS": "tls.required of the profile",
+    "FORCETLS": "AUTH is offered only under TLS unless auth.without_tls says otherwise",
+    "DISABLETLS": "the profile says itself whether it has TLS",
+    "DENY_TLS": "the profile has no TLS",
+    "SMTPAUTH": "auth.mechanisms and auth.required of the profile",
+    "REQUIRE_AUTH": "auth.required of the profile",
+    "REQUIREAUTH": "auth.required of the profile",
+    "SECURE_AUTH": "AUTH is offered only under TLS",
+    "ALLOW_INSECURE_AUTH": "auth.without_tls of the profile",
+    "ALLOW_CRAM": "auth.mechanisms of the profile",
+    "CHKUSER_START": "the plugin rcptcheck is in the list",
+    "CHKUSER_RCPTLIMIT": "rcptcheck.maxrcpt of the profile, from the default rule",
+    "CHKUSER_WRONGRCPTLIMIT": "rcptcheck.brtlimit of the profile, from the default rule",
+    "RCPTCHECK": "a plugin asks instead",
+    "RCPTCHECKRELAYCLIENT": "a plugin asks instead",
+    "QMAILQUEUE": "the list of plugins is the chain",
+    "DKSIGN": "DomainKeys is obsolete; dkim signs",
+    "DKVERIFY": "DomainKeys is obsolete; dkim verifies",
+    "MAXDAEMONS": "concurrency of the profile",
+    "MAXPERIP": "per_address of the profile",
+    "GREETDELAY": "tarpit.greet_delay of the profile",
+    "CHECKRELAY": "the plugin popauth is in the list",
+    "CHECKRECIPIENT": "the plugin rcptcheck is in the list",
+    "GREYIP": "the plugin greylist is in the list",
+    "DANE_VERIFICATION": "the plugin dane is in the list of [remote]",
+    "QREGEX": "badmail.match of the profile",
+    "BADHELOCHECK": "the plugin badmail is in the list",
+    "VALIDRCPTTO_CDB": "the plugin rcptcheck is in the list",
+}
+LOST = {
+    "DHFILE": (UNUSED, "key exchange needs no parameters any more"),
+    "SSL_UID": (UNUSED, "pluq drops to its own users"),
+    "SSL_GID": (UNUSED, "pluq drops to its own users"),
+    "SSL_CHROOT": (UNUSED, "pluq drops to its own users and changes no root"),
+    "ALLOW_BARELF": (NOT_CARRIED, "bare line feeds let mail be smuggled in; pluq refuses them"),
+    "HONOR_BODYLENGTHTAG": (NOT_CARRIED, "setting it switched the feature off"),
+    "NOBADHELO": (NOT_CARRIED, "the patch never read it, or badhelo must be emptied"),
+    "RBLCOMMAND": (NOT_CARRIED, "no program is run for a listed client"),
+}
+# The files that a plugin reads though no setting of it has their name. A plugin that is not here reads all that it owns.
+READ_BY = {
+    "badmail": "badhelo badhelonorelay badmailfrom badmailfromnorelay badmailto badmailtonorelay badrcptto badrcpttonorelay qregex",
+    "rcptcheck": "validrcptto validrcptto.cdb morevalidrcptto morevalidrcptto.cdb goodrcptto morebadrcptto morebadrcptto.cdb",
+    "tls": "servercert.pem clientca.pem clientcrl.pem clientcert.pem servercerts tlshosts notlshosts tlsclients",
+    "auth": "authsenders smtproutes",
+    "dkim": "domainkeys dkimkeys filterargs",
+    "spp": "smtpplugins",
+    "taps": "taps extraqueue",
+    "qmailqueue": "simcontrol simcontrol.cdb simversions.cdb ssattach smtpfilters qfilters",
+    "spf": "", "srs": "", "dnsbl": "", "tarpit": "", "size": "", "bounce": "",
+}  # fmt: skip
+CORE_RULES = ("RELAYCLIENT", "DATABYTES")
+CORE_CARRIED = ("QMAILLOCAL", "QMAILREMOTE")
+
+
+# Where one feature's names are read by several plugins.
+_STANDS_IN = {
+    "qfilter": ("qfilter", "qmailqueue", "dkim"),
+    "qmailqueue": ("qmailqueue", "dkim", "surbl", "qfilter"),
+    "rcptcheck": ("rcptcheck", "ratelimit"),
+    "badmail": ("badmail", "rcptcheck"),
+}
+
+
+def doing(owner: str) -> tuple[str, ...]:
+    """Return the plugins that may do the work of one."""
+    return _STANDS_IN.get(owner, (owner,))
