@@ -51,9 +51,14 @@ def todo_numbers(layout: QueueLayout) -> Iterator[int]:
         yield from numbers(folder)
 
 
+def never_waiting(path: str, flags: int) -> int:
+    """Open a file of the queue, for open(..., opener=never_waiting): a FIFO in its place must stop nobody. Raises OSError."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    with open(path, "rb", opener=never_waiting) as file:
+        return file.read() or b""
 
 
 def read_todo(layout: QueueLayout, number: int) -> Todo:
@@ -63,9 +68,9 @@ def read_todo(layout: QueueLayout, number: int) -> Todo:
 
 def read_info(layout: QueueLayout, number: int) -> Info:
     """Return sender and birth of a preprocessed message. Raises OSError, ProtocolError."""
-    with open(layout.info(number), "rb") as file:
+    with open(layout.info(number), "rb", opener=never_waiting) as file:
         birth = int(os.fstat(file.fileno()).st_mtime)
-        return Info(parse_info(file.read()), birth)
+        return Info(parse_info(file.read() or b""), birth)
 
 
 def read_channel(path: str) -> list[Recipient]:

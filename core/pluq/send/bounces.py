@@ -20,6 +20,7 @@ from pluq import log
 from pluq.errors import TemporaryFailure
 from pluq.mail.bounce import STRIPPED, Draft, Notice, notice, paragraph
 from pluq.mail.envelope import bounce_target
+from pluq.queue.reader import never_waiting
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import SyncSubmission, open_submission
 from pluq.send.common import Common
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pluq.config import Home
 
 CHUNK_BYTES = 65536
+NOTES = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
 
 Sent = Callable[[int, bool], None]
 """Called with the message's number, and whether it has no failure notes any more."""
@@ -111,7 +113,7 @@ class Bounces:
         for number, paragraphs in texts.items():
             path = self._common.layout.bounce(number)
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(path, NOTES, 0o600)
                 self._batch.add_file(descriptor)
                 durable.write_all(descriptor, b"".join(paragraphs))
             except OSError:
@@ -123,7 +125,7 @@ class Bounces:
         """Queue the bounce of a message from `sender`, if there are notes, and remove them."""
         path = self._common.layout.bounce(number)
         try:
-            notes = open(path, "rb")  # noqa: SIM115  # the source closes it
+            notes = open(path, "rb", opener=never_waiting)  # noqa: SIM115  # the source closes it
         except FileNotFoundError:
             sent(number, True)
             return
@@ -145,7 +147,7 @@ class Bounces:
             self._remove(number, path, sent)
             return
         try:
-            message = open(self._common.layout.mess(number), "rb")  # noqa: SIM115
+            message = open(self._common.layout.mess(number), "rb", opener=never_waiting)  # noqa: SIM115
             source = Source(bounce, notes, message, draft.copy_bytes)
         except OSError:
             notes.close()

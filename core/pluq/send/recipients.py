@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from pluq.errors import ProtocolError
+from pluq.queue.reader import never_waiting
 
 CHUNK_BYTES = 4096
 RECORD_BYTES_MAX = 65536
@@ -21,7 +22,7 @@ class Records:
     """The records of one file, in order."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = never_waiting(path, os.O_RDONLY)
         self._buffer = b""
         self._start = 0
         self._at_end = False
@@ -58,7 +59,7 @@ class Records:
 
 def mark_done(path: str, offset: int) -> None:
     """Write D over the T at an offset. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = never_waiting(path, os.O_WRONLY)
     try:
         os.pwrite(descriptor, b"D", offset)
     finally:

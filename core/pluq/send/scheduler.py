@@ -19,6 +19,7 @@ from typing import Protocol
 
 from pluq import log
 from pluq.errors import ConfigError, ProtocolError
+from pluq.queue.reader import never_waiting
 from pluq.queue.records import parse_todo
 from pluq.send.bounces import Bounces, Injector
 from pluq.send.channel import Channel
@@ -168,7 +169,7 @@ class Scheduler:
         """Take up a message whose todo file has to be read."""
         path = self.common.layout.todo(number)
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=never_waiting) as file:
                 data = file.read(TODO_BYTES_MAX + 1) or b""
             size = os.stat(self.common.layout.mess(number)).st_size
         except FileNotFoundError:
