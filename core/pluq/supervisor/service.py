@@ -3,17 +3,20 @@
 A service is a folder named qmail-* or pluq* in the scan directory of svscan or runsvdir, or a systemd unit of such a name. The
 scheduler is the service that queues and delivers (qmail-send, or pluq, which does everything); all others take mail in.
 
-    action   daemontools  runit         systemd
-    up       svc -u       sv up         systemctl start
-    down     svc -d       sv down       systemctl stop
-    term     svc -t       sv term       systemctl restart
-    hup      svc -h       sv hup        systemctl kill --signal=HUP
-    alarm    svc -a       sv alarm      systemctl kill --signal=ALRM
-    pause    svc -p       sv pause      systemctl kill --signal=STOP, to all its processes
-    cont     svc -c       sv cont       systemctl kill --signal=CONT, to all its processes
-    status   svstat       sv status     systemctl status
+    action   daemontools, runit              systemd
+    up       u to supervise/control          systemctl start
+    down     d                               systemctl stop
+    term     t                               systemctl restart
+    hup      h                               systemctl kill --signal=HUP
+    alarm    a                               systemctl kill --signal=ALRM
+    pause    p                               systemctl kill --signal=STOP, to all its processes
+    cont     c                               systemctl kill --signal=CONT, to all its processes
+    status   svstat, sv status               systemctl status
 
-Source: svc(8) of daemontools, sv(8) of runit, systemctl(1).
+The letters are written here and not by svc or sv: sv leaves out an "up" where the status file still says up, so that right after
+a "down" that runsv has not read yet the service would stay down.
+
+Source: supervise(8) of daemontools, runsv(8), systemctl(1).
 """
 
 from __future__ import annotations
@@ -30,17 +33,8 @@ PREFIXES = ("qmail-", "pluq")
 SCHEDULERS = ("qmail-send", "pluq")
 SYSTEMD_RUNS = "/run/systemd/system"
 
-DAEMONTOOLS = {
-    "up": ("svc", "-u"),
-    "down": ("svc", "-d"),
-    "term": ("svc", "-t"),
-    "hup": ("svc", "-h"),
-    "alarm": ("svc", "-a"),
-    "pause": ("svc", "-p"),
-    "cont": ("svc", "-c"),
-    "status": ("svstat",),
-}
-RUNIT = {action: ("sv", action) for action in DAEMONTOOLS}
+LETTERS = {"up": b"u", "down": b"d", "term": b"t", "hup": b"h", "alarm": b"a", "pause": b"p", "cont": b"c"}
+STATUS = {"daemontools": ("svstat",), "runit": ("sv", "status")}
 SYSTEMD = {
     "up": ("systemctl", "start"),
     "down": ("systemctl", "stop"),
@@ -59,7 +53,6 @@ class Services:
     """The services in the order in which they start: the scheduler first. `targets` are what the manager calls them."""
 
     manager: str
-    commands: Mapping[str, tuple[str, ...]]
     targets: Mapping[str, str]
 
     @property
@@ -73,7 +66,10 @@ class Services:
 
     def tell(self, action: str, name: str) -> bool:
         """Have the manager do `action` with a service; False if it could not."""
-        return run([*self.commands[action], self.targets[name]])
+        target = self.targets[name]
+        if self.manager == "systemd":
+            return run([*SYSTEMD[action], target])
+        return write_letter(f"{target}/supervise/control", LETTERS[action])
 
     def is_supervised(self, name: str) -> bool:
         """Say whether the manager looks after the service at present."""
@@ -83,9 +79,10 @@ class Services:
 
     def status(self, name: str) -> None:
         """Have the manager print the state of a service and of its log."""
+        command = STATUS.get(self.manager, SYSTEMD["status"])
         log = f"{self.targets[name]}/log"
         for target in (self.targets[name], *([log] if os.path.isdir(log) else [])):
-            run([*self.commands["status"], target])
+            run([*command, target])
 
 
 def run(argv: list[str]) -> bool:
@@ -98,11 +95,21 @@ def run(argv: list[str]) -> bool:
 
 def has_reader(fifo: str) -> bool:
     """Say whether a process has the FIFO open for reading: supervise and runsv keep supervise/ok so."""
+    return write_letter(fifo, b"")
+
+
+def write_letter(fifo: str, letter: bytes) -> bool:
+    """Write to a FIFO that a supervisor reads; False if nobody does."""
     try:
-        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
-    return True
+    try:
+        return os.write(descriptor, letter) == len(letter)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def find_services(environment: Mapping[str, str]) -> Services:
@@ -111,12 +118,13 @@ def find_services(environment: Mapping[str, str]) -> Services:
     for folder in (given,) if given else SCAN_FOLDERS:
         names = in_order(_service_names(folder))
         if names:
-            manager, commands = ("runit", RUNIT) if is_runit(folder, names) else ("daemontools", DAEMONTOOLS)
-            return Services(manager, commands, {name: f"{folder}/{name}" for name in names})
+            return Services(
+                "runit" if is_runit(folder, names) else "daemontools", {name: f"{folder}/{name}" for name in names}
+            )
     units = [] if given or not os.path.isdir(SYSTEMD_RUNS) else _systemd_units()
     if not units:
         raise ConfigError(given or ", ".join(SCAN_FOLDERS), "no service qmail-* or pluq* there, nor a systemd unit")
-    return Services("systemd", SYSTEMD, {name: f"{name}.service" for name in in_order(units)})
+    return Services("systemd", {name: f"{name}.service" for name in in_order(units)})
 
 
 def in_order(names: Iterable[str]) -> list[str]:
