@@ -86,9 +86,13 @@ class Row:
     seconds: float = 0.0
     recovery: float = 0.0
     notes: list[str] = field(default_factory=list)
+    # A run of something that is known to lose messages. It shows that the harness sees a loss.
+    is_control: bool = False
 
     @property
     def good(self) -> bool:
+        if self.is_control:
+            return self.lost > 0
         return self.accepted > 0 and not (self.lost or self.unexplained or self.corrupt or self.failures)
 
     @property

@@ -61,5 +61,17 @@ def test_what_was_never_answered_may_arrive_or_not():
     assert ledger.judge("x", copies).unasked == 1
 
 
+def test_a_control_is_good_when_it_shows_its_losses():
+    ledger, token, at = accepted(JOE, ANN)
+    for copies, good in (
+        ([Copy(JOE, token, True, at)], True),
+        ([Copy(who, token, True, at) for who in (JOE, ANN)], False),
+    ):
+        row = ledger.judge("x", copies)
+        row.is_control = True
+        assert row.good is good
+        assert row.accepted == row.delivered + row.lost
+
+
 def test_a_run_that_accepted_nothing_is_not_good():
     assert not Ledger().judge("x", []).good
