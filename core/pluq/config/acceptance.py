@@ -31,16 +31,28 @@ class RcptHosts:
 
     def allows(self, address: bytes) -> bool:
         """Say whether mail for this address is taken from anybody. Raises ConfigError for a broken cdb."""
-        if self._hosts is None:
-            return True
+        return self.entry(address) is not None
+
+    def entry(self, address: bytes) -> tuple[str, bytes] | None:
+        """Return the file and the line in it that let mail for this address in, two empty ones where none is needed.
+
+        None: it is not let in. Raises ConfigError for a broken cdb.
+        """
+        hosts, more = self._hosts, self._more
+        if hosts is None:
+            return "", b""
         _, at, domain = address.rpartition(b"@")
         if not at:  # a local name: envnoathost completes it
-            return True
+            return "", b""
         names = suffixes(domain.lower())
-        hosts, more = self._hosts, self._more
-        if any(name in hosts for name in names):
-            return True
-        return more is not None and any(name in more for name in names)
+        for name in names:
+            if name in hosts:
+                return "rcpthosts", name
+        if more is not None:
+            for name in names:
+                if name in more:
+                    return "morercpthosts.cdb", name
+        return None
 
 
 def suffixes(domain: bytes) -> list[bytes]:

@@ -27,6 +27,7 @@ from pluq.listen import connlog
 from pluq.listen.fresh import Fresh
 from pluq.listen.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, no_rules, nobody
 from pluq.plan import EMPTY, Plan
+from pluq.store.tcprules import Instructions
 
 if TYPE_CHECKING:
     from pluq.listen.worker import Worker
@@ -65,6 +66,37 @@ class Setup:
     rules: Rules
     concurrency: int
     per_address: int
+
+
+def new_session(profile: str, host: bytes | None, ip: str, port: int, local_ip: str, local_port: int) -> Session:
+    """Return the session of a connection from `ip`, with the variables of tcpserver; `host` is our name, if we know it."""
+    local = local_ip if host is None else os.fsdecode(host)
+    environment = {
+        "PROTO": "TCP6" if ":" in ip else "TCP",
+        "TCPREMOTEIP": ip,
+        "TCPREMOTEPORT": str(port),
+        "TCPLOCALIP": local_ip,
+        "TCPLOCALPORT": str(local_port),
+        "TCPLOCALHOST": local,
+    }
+    return Session(
+        profile,
+        remote_ip=ip,
+        remote_port=port,
+        local_ip=local_ip,
+        local_port=local_port,
+        local_host=local,
+        environment=environment,
+    )
+
+
+def take_variables(session: Session, found: Instructions) -> None:
+    """Give a session the variables of its rule."""
+    environment = session.environment
+    environment.update(found.environment)
+    session.local_host = environment["TCPLOCALHOST"]
+    session.remote_host = environment.get("TCPREMOTEHOST", session.remote_host)
+    session.remote_info = environment.get("TCPREMOTEINFO")
 
 
 async def start_plan(plan: Plan) -> None:
@@ -177,7 +209,7 @@ class Gate(ABC, Generic[S, C]):
         if not peer or not own:  # gone before it was accepted
             transport.abort()
             return None
-        session = self._session(self.host(service), str(peer[0]), int(peer[1]), str(own[0]), int(own[1]))
+        session = new_session(self.name, self.host(service), str(peer[0]), int(peer[1]), str(own[0]), int(own[1]))
         connection.number, connection.ip = self.worker.next_number(), session.remote_ip
         self.sessions.add(connection)
         complaint = self._complaint(session)
@@ -193,26 +225,6 @@ class Gate(ABC, Generic[S, C]):
         self._gone(connection, code)
         return None
 
-    def _session(self, host: bytes | None, ip: str, port: int, local_ip: str, local_port: int) -> Session:
-        local = local_ip if host is None else os.fsdecode(host)
-        environment = {
-            "PROTO": "TCP6" if ":" in ip else "TCP",
-            "TCPREMOTEIP": ip,
-            "TCPREMOTEPORT": str(port),
-            "TCPLOCALIP": local_ip,
-            "TCPLOCALPORT": str(local_port),
-            "TCPLOCALHOST": local,
-        }
-        return Session(
-            self.name,
-            remote_ip=ip,
-            remote_port=port,
-            local_ip=local_ip,
-            local_port=local_port,
-            local_host=local,
-            environment=environment,
-        )
-
     def _complaint(self, session: Session) -> tuple[int, bytes] | None:
         """Return exit code and last words for a client that may not come in, None for one that may."""
         try:
@@ -222,12 +234,8 @@ class Gate(ABC, Generic[S, C]):
             return 1, self.trouble
         if found.deny:
             return 0, b""
-        environment = session.environment
-        environment.update(found.environment)
-        session.local_host = environment["TCPLOCALHOST"]
-        session.remote_host = environment.get("TCPREMOTEHOST", session.remote_host)
-        session.remote_info = environment.get("TCPREMOTEINFO")
-        fits = self._places.take(session.remote_ip, environment, self._setup.per_address)
+        take_variables(session, found)
+        fits = self._places.take(session.remote_ip, session.environment, self._setup.per_address)
         return None if fits else (1, self.too_many)
 
     def leave(self, connection: C, code: int) -> None:

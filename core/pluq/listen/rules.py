@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pluq.listen.fresh import Fresh
-from pluq.store.tcprules import ALLOW, Instructions, Lookup, find, rules_from_cdb, rules_from_text
+from pluq.store.tcprules import ALLOW, Instructions, Lookup, decode, find_rule, rules_from_cdb, rules_from_text
 
 # tcpserver's 40 is what a machine can bear in processes. A session here costs 4 KiB idle and at worst some 200 KiB: 1000 stay
 # within 200 MB, and within the descriptors that a process gets by default (1024).
@@ -48,8 +48,13 @@ class Rules:
 
     def find(self, now: float, ip: str) -> Instructions:
         """Return the instructions for a client. Raises ConfigError where the cdb is broken."""
+        rule = self.rule(now, ip)
+        return ALLOW if rule is None else decode(rule[1])
+
+    def rule(self, now: float, ip: str) -> tuple[bytes, bytes] | None:
+        """Return address and data of the rule for a client, None where there is none. Raises ConfigError as `find`."""
         lookup = self._lookup.get(now)
-        return ALLOW if lookup is no_rules else find(lookup, ip.encode("ascii", "replace"))
+        return None if lookup is no_rules else find_rule(lookup, ip.encode("ascii", "replace"))
 
 
 def is_here(ip: str) -> bool:

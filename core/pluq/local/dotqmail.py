@@ -28,11 +28,16 @@ HEADER_CHUNK = 1 << 16
 
 
 class DotQmail(NamedTuple):
-    """The instructions for one delivery. `default_start`: where in ext the part begins that matched "default"."""
+    """The instructions for one delivery. `default_start`: where in ext the part begins that matched "default".
+
+    `name` is that of the file, None where there is none; `is_default`: it says nothing, and the default delivery counts.
+    """
 
     text: bytes
     forward_only: bool
     default_start: int | None
+    name: bytes | None = None
+    is_default: bool = False
 
 
 def text_of(name: bytes) -> str:
@@ -77,11 +82,11 @@ def find(order: Order, home: int) -> DotQmail:
         finally:
             os.close(file)
         if not text:
-            return DotQmail(order.default, False, default_start)
-        return DotQmail(text, bool(status.st_mode & stat.S_IXUSR), default_start)
+            return DotQmail(order.default, False, default_start, name, True)
+        return DotQmail(text, bool(status.st_mode & stat.S_IXUSR), default_start, name)
     if order.dash:
         raise PermanentFailure("Sorry, no mailbox here by that name. (#5.1.1)", "5.1.1")
-    return DotQmail(order.default, False, None)
+    return DotQmail(order.default, False, None, None, True)
 
 
 def _open(name: bytes, home: int) -> int | None:

@@ -63,6 +63,12 @@ def parse(text: bytes, forward_only: bool = False) -> Iterator[Instruction]:
 
     Raises TemporaryFailure where the file breaks a rule, when that line is reached: what stands above it has been done by then.
     """
+    for _, instruction in numbered(text, forward_only):
+        yield instruction
+
+
+def numbered(text: bytes, forward_only: bool = False) -> Iterator[tuple[int, Instruction]]:
+    """Yield the instructions as `parse`, each with its line (from 1)."""
     lines = text[:-1] if text.endswith(b"\n") else text
     for number, line in enumerate(lines.split(b"\n")):
         shown = line.rstrip(b" \t")
@@ -75,7 +81,7 @@ def parse(text: bytes, forward_only: bool = False) -> Iterator[Instruction]:
             if forward_only and instruction.kind is not Kind.FORWARD:
                 what = "prog" if instruction.kind is Kind.PROGRAM else "file"
                 raise TemporaryFailure(f"Uh-oh: .qmail has {what} delivery but has x bit set. (#4.7.0)", "4.7.0")
-            yield instruction
+            yield number + 1, instruction
 
 
 def _instruction(meaning: bytes, shown: bytes) -> Instruction | None:

@@ -36,6 +36,7 @@ MODES = ("enforce", "shadow", "off")
 NEEDED = {"pop3d": "pop3_"}
 
 Log = Callable[[str], None]
+Watch = Callable[[chain.Step], chain.Step]
 
 
 @cache
@@ -53,22 +54,29 @@ def compile_plan(
     *,
     role: str = "smtpd",
     log: Log,
+    resolver: Callable[[], Resolver] = process_resolver,
+    watch: Watch | None = None,
 ) -> Plan:
-    """Return the plan of a profile or role by name. Raises ConfigError; nothing is started."""
+    """Return the plan of a profile or role by name. Raises ConfigError; nothing is started.
+
+    `watch` may put another step in the place of each: `pluq explain` listens so.
+    """
     where = site.profile(role_name) if role in PROTOCOLS.values() else site.role(role_name)
     if not where.plugins:
         return EMPTY
-    instances = make_plugins(home, site, where, role, log)
-    return assemble(instances, where, site, log)
+    instances = make_plugins(home, site, where, role, log, resolver)
+    return assemble(instances, where, site, log, watch)
 
 
-def make_plugins(home: Home, site: Site, where: Role, role: str, log: Log) -> list[Plugin[Any]]:
+def make_plugins(
+    home: Home, site: Site, where: Role, role: str, log: Log, resolver: Callable[[], Resolver] = process_resolver
+) -> list[Plugin[Any]]:
     """Return a configured instance of each plugin of the list, in its order."""
     classes = [(name, _load(name, home, where)) for name in where.plugins]
     check_order(dict(classes), where)
     if role in NEEDED:
         check_sense(dict(classes), where, NEEDED[role])
-    context = Context(home, role, where.name, log, KeyReader(home), process_resolver, authserv_id(home, site))
+    context = Context(home, role, where.name, log, KeyReader(home), resolver, authserv_id(home, site))
     return [_instance(name, one, site, where, context) for name, one in classes]
 
 
@@ -146,7 +154,7 @@ def _suggest(names: Sequence[str], earlier: Mapping[str, set[str]]) -> str:
 # -- chains
 
 
-def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log) -> Plan:
+def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log, watch: Watch | None = None) -> Plan:
     """Return the plan of these instances, in this order."""
     registry = new_registry()
     steps: dict[str, list[chain.Step]] = {name: [] for name in HOOKS}
@@ -156,7 +164,8 @@ def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log
             continue
         _register(registry, instance)
         for hook_name in hook_methods(type(instance)):
-            steps[hook_name].append(_step(instance, hook_name, policy))
+            step = _step(instance, hook_name, policy)
+            steps[hook_name].append(step if watch is None else watch(step))
     observe = _chain("observe", steps["observe"], log, None)
     notify = None if observe is None else lambda event: observe(event=event)
     chains = {name: _chain(name, found, log, notify) for name, found in steps.items()}

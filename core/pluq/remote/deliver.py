@@ -184,13 +184,13 @@ class Deliverer:
             return [report.BROKEN_ADDRESS]
         if edit is not None and delivery.message is not None:
             await edit(delivery=delivery, message=delivery.message)
-        route = await self._route(delivery, settings)
+        route = await self.route(delivery, settings)
         destination = None if self.pool is None else self.pool.begin(self._key(route, delivery))
         kept = await self._through_kept(destination, delivery, job)
         if kept is not None:
             return kept
         refusal = report.NO_CONNECTION
-        for candidate in await self._candidates(route, delivery):
+        for candidate in await self.candidates(route, delivery):
             try:
                 connection = await self._connect(candidate, route, delivery, settings, destination)
             except NextHost as error:
@@ -201,7 +201,8 @@ class Deliverer:
             return (await self._send(connection, destination, delivery, job)).records
         return [refusal]
 
-    async def _route(self, delivery: Delivery, settings: RemoteSettings) -> Route:
+    async def route(self, delivery: Delivery, settings: RemoteSettings) -> Route:
+        """Return where to look for hosts: what a plugin says, else smtproutes, else the domain."""
         chain = self.plan.remote_route
         if chain is not None:
             chosen = await chain(delivery=delivery)
@@ -216,7 +217,8 @@ class Deliverer:
         # Plugins may have chosen source, login and TLS by the sender or by the domain.
         return route, delivery.host, delivery.sender
 
-    async def _candidates(self, route: Route, delivery: Delivery) -> list[Candidate]:
+    async def candidates(self, route: Route, delivery: Delivery) -> list[Candidate]:
+        """Return the addresses to try, in order, without what leads back here. Raises Undeliverable."""
         chain = self.plan.remote_addresses
         if chain is None:
             found = await find_candidates(route, self.resolver())

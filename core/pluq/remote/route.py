@@ -70,6 +70,11 @@ class Routes:
 
     def find(self, host: bytes) -> bytes | None:
         """Return what stands after the domain in the line for a host; None where DNS decides."""
+        found = self.entry(host)
+        return found[1] or None if found else None
+
+    def entry(self, host: bytes) -> tuple[bytes, bytes] | None:
+        """Return the domain of the line for a host, and what stands after it; None where there is no line."""
         if not self._relays:
             return None
         key = host.lower()
@@ -77,7 +82,7 @@ class Routes:
         while True:
             relay = self._relays.get(key[at:])
             if relay is not None:
-                return relay or None
+                return key[at:], relay
             if at == len(key):
                 return None
             at = key.find(b".", at + 1)

@@ -44,25 +44,33 @@ class Routing:
 
     def route(self, recipient: bytes) -> tuple[int, bytes]:
         """Return the channel and the address to deliver to."""
+        recipient = self.completed(recipient)
+        at = recipient.rfind(b"@")
+        if recipient[at + 1 :].lower() in self._locals:
+            return LOCAL, recipient
+        if self._virtual and (entry := self.virtual_entry(recipient)) and entry[1]:
+            return LOCAL, entry[1] + b"-" + recipient
+        return REMOTE, recipient
+
+    def completed(self, recipient: bytes) -> bytes:
+        """Return the address with a domain, and without the percent signs of percenthack."""
         at = recipient.rfind(b"@")
         if at < 0:
             at = len(recipient)
             recipient = recipient + b"@" + self._envnoathost
-        if self._percenthack:
-            recipient = self._without_percent(recipient, at)
-            at = recipient.rfind(b"@")
-        if recipient[at + 1 :].lower() in self._locals:
-            return LOCAL, recipient
-        if self._virtual and (prepend := self._prepend(virtual_keys(recipient.lower(), at))):
-            return LOCAL, prepend + b"-" + recipient
-        return REMOTE, recipient
+        return self._without_percent(recipient, at) if self._percenthack else recipient
+
+    def virtual_entry(self, recipient: bytes) -> tuple[bytes, bytes] | None:
+        """Return key and prepend of the line of virtualdomains that an address falls under, None where none does."""
+        return self._entry(virtual_keys(recipient.lower(), recipient.rfind(b"@")))
 
     def as_sent(self, address: bytes) -> bytes:
         """Return an address without what virtualdomains put in front of it: the one that its sender knows."""
         at = address.rfind(b"@")
         if at < 0 or not self._virtual:
             return address
-        prepend = self._prepend(domain_keys(address[at + 1 :].lower()))
+        entry = self._entry(domain_keys(address[at + 1 :].lower()))
+        prepend = entry[1] if entry else b""
         return address[len(prepend) + 1 :] if prepend and address.startswith(prepend + b"-") else address
 
     def _without_percent(self, address: bytes, at: int) -> bytes:
@@ -74,10 +82,10 @@ class Routing:
             at = percent
         return address
 
-    def _prepend(self, keys: Iterable[bytes]) -> bytes:
-        """Return the entry of the first key that has one, empty where there is none."""
+    def _entry(self, keys: Iterable[bytes]) -> tuple[bytes, bytes] | None:
+        """Return the first key that has an entry, with it."""
         virtual = self._virtual
-        return next((virtual[key] for key in keys if key in virtual), b"")
+        return next(((key, virtual[key]) for key in keys if key in virtual), None)
 
 
 def virtual_keys(address: bytes, at: int) -> Iterator[bytes]:

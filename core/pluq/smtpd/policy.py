@@ -66,11 +66,15 @@ class Policy:
 
     def is_bad_sender(self, sender: bytes) -> bool:
         """Say whether badmailfrom lists the sender, or @ and its domain. Case does not matter."""
-        if not self.badmailfrom:
-            return False
+        return bool(self.badmailfrom) and self.bad_sender_entry(sender) is not None
+
+    def bad_sender_entry(self, sender: bytes) -> bytes | None:
+        """Return the line of badmailfrom that lists the sender, in lower case; None where none does."""
         sender = sender.lower()
+        if sender in self.badmailfrom:
+            return sender
         at = sender.rfind(b"@")
-        return sender in self.badmailfrom or (at >= 0 and sender[at:] in self.badmailfrom)
+        return sender[at:] if at >= 0 and sender[at:] in self.badmailfrom else None
 
     def localise(self, address: bytes) -> bytes:
         """Return the address with localiphost in the place of an address literal that is ours. Raises OSError."""

@@ -76,13 +76,21 @@ def candidates(ip: bytes, host: bytes | None, info: bytes | None) -> Iterator[by
     yield b""
 
 
-def find(lookup: Lookup, ip: bytes, host: bytes | None = None, info: bytes | None = None) -> Instructions:
-    """Return the instructions of the first rule for this client, ALLOW where there is none."""
+def find_rule(
+    lookup: Lookup, ip: bytes, host: bytes | None = None, info: bytes | None = None
+) -> tuple[bytes, bytes] | None:
+    """Return address and data of the first rule for this client, None where there is none."""
     for address in candidates(ip, host, info):
         data = lookup(address)
         if data is not None:
-            return decode(data)
-    return ALLOW
+            return address, data
+    return None
+
+
+def find(lookup: Lookup, ip: bytes, host: bytes | None = None, info: bytes | None = None) -> Instructions:
+    """Return the instructions of the first rule for this client, ALLOW where there is none."""
+    rule = find_rule(lookup, ip, host, info)
+    return ALLOW if rule is None else decode(rule[1])
 
 
 def compile_instructions(verdict: bytes, variables: bytes) -> bytes | None:
@@ -111,7 +119,11 @@ def expand(address: bytes) -> list[bytes] | None:
 
 def parse_rules(text: bytes, path: str = "tcp.smtp") -> list[tuple[bytes, bytes]]:
     """Return the compiled records of rules in text form. Raises ConfigError naming the line that cannot be parsed."""
-    records = []
+    return [(address, data) for _, address, data in numbered_rules(text, path)]
+
+
+def numbered_rules(text: bytes, path: str) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield the compiled records, each with the line that it comes from. Raises ConfigError as `parse_rules`."""
     for number, raw in enumerate(text.split(b"\n"), 1):
         line = raw.rstrip(b" \t")
         if not line or line.startswith(b"#") or b":" not in line:
@@ -121,8 +133,8 @@ def parse_rules(text: bytes, path: str = "tcp.smtp") -> list[tuple[bytes, bytes]
         addresses = None if rule is None else expand(rule[1])
         if data is None or addresses is None:
             raise ConfigError(path, f"cannot parse this rule: {line.decode('utf-8', 'replace')}", number)
-        records += [(address, data) for address in addresses]
-    return records
+        for address in addresses:
+            yield number, address, data
 
 
 def rules_from_text(path: str) -> Lookup | None:

@@ -112,16 +112,22 @@ def find_record(cdb: Cdb, local: bytes) -> bytes | None:
 
     Raises ConfigError for a file that cannot be read or is not made by qmail-newu.
     """
+    found = find_assignment(cdb, local)
+    return None if found is None else found[1]
+
+
+def find_assignment(cdb: Cdb, local: bytes) -> tuple[bytes, bytes] | None:
+    """Return the key of the assignment for a local part and the record, as `find_record`."""
     wildcards = cdb.get(b"")
     if wildcards is None:
         raise ConfigError(cdb.path, "has no list of wildcard characters: make it with qmail-newu")
     key = b"!" + local.lower()
     data = cdb.get(key + b"\0")
     if data is not None:
-        return data + b"\0"
+        return key + b"\0", data + b"\0"
     for end in range(len(key), 0, -1):
         if end == 1 or key[end - 1] in wildcards:
             data = cdb.get(key[:end])
             if data is not None:
-                return data + local[end - 1 :] + b"\0"
+                return key[:end], data + local[end - 1 :] + b"\0"
     return None
