@@ -73,21 +73,17 @@ def spawn(
     environment: Mapping[str, str] | None = None,
     *,
     stream: int | None = None,
-    detached: bool = False,
 ) -> int:
     """Start the program with `password` as its descriptor 3; return its process id. Raises OSError.
 
-    `environment` takes the place of ours, `stream` that of descriptors 0 and 1. `detached`: 0 and 1 are /dev/null, and the program leads a process group. A script without
-    a #! line runs in the shell, as under execvp(3).
+    `environment` takes the place of ours, `stream` that of descriptors 0 and 1. A script without a #! line runs in the shell, as
+    under execvp(3).
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)]
     options: dict[str, Any] = {"setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}
     if stream is not None:
         # First: it could be descriptor 3 itself.
         actions[:0] = [(os.POSIX_SPAWN_DUP2, stream, fd) for fd in (0, 1)]
-    if detached:
-        actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-        options["setpgroup"] = 0
     variables = os.environ if environment is None else environment
     try:
         return os.posix_spawnp(argv[0], argv, variables, file_actions=actions, **options)
