@@ -275,3 +275,24 @@ def test_a_new_scheduler_looks_into_todo_only_after_the_daemon_has_answered_it(s
         time.sleep(0.002)
     os.kill(stack.daemon, signal.SIGCONT)
     stack.until(stack.logged("end msg"), "the delivery")
+
+
+def test_hup_takes_the_plugins_that_the_site_names_now(stack):
+    stack.local.answer = lambda recipient: b"Dno such user\n"
+
+    def site(text, concurrency):
+        with open(stack.home.control("concurrencylocal"), "w") as file:
+            file.write(f"{concurrency}\n")
+        with open(stack.home.control("pluq.toml"), "w") as file:
+            file.write(text)
+        os.kill(stack.send, signal.SIGHUP)
+        stack.until(stack.logged(f"status: local 0/{concurrency} "), "the new settings")
+
+    stack.until(stack.logged("status: local 0/10 "), "the start")
+    site('[send]\nplugins = ["bounce"]\nbounce.discard_double = true\n', 7)
+    site('[send]\nplugins = ["nosuch"]\n', 8)
+    assert any("nosuch" in line and "plugins go on as they were" in line for line in stack.lines)
+    stack.submit(b"nobody@here.example", sender=b"")
+    stack.until(stack.logged("double bounce: discarding"), "the verdict of the plugin")
+    stack.until(stack.empty, "an empty queue")
+    assert len(stack.local.orders) == 1

@@ -15,6 +15,7 @@ import os
 import selectors
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pluq import log
@@ -22,6 +23,7 @@ from pluq.queue.layout import QueueLayout
 from pluq.send.bounces import WaitingInjector
 from pluq.send.channel import Channel
 from pluq.send.common import Common
+from pluq.send.plugins import load_plan
 from pluq.send.remover import CleanPipes
 from pluq.send.scheduler import Scheduler
 from pluq.send.signals import Signals
@@ -90,7 +92,7 @@ def start(home: Home, environment: Mapping[str, str], lines: log.LineWriter) -> 
     def warn(text: str) -> None:
         common.log(log.warning(text))
 
-    common.plan = start_plugins(home, warn)
+    common.plan, common.new_plan = start_plugins(home, warn), partial(load_plan, home, warn)
 
     def cleaner_lost() -> None:
         common.log(log.alert("oh no! lost qmail-clean connection! dying..."))

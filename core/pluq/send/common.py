@@ -26,6 +26,8 @@ class Common:
         self.log: Callable[[bytes], None] = lines.write
         self.settings = settings
         self.plan: Plan = EMPTY
+        self.new_plan: Callable[[], Plan] = lambda: EMPTY
+        """Reads and starts the plugins anew; raises ConfigError or TemporaryFailure where that fails."""
         self.now = 0
         self.leaving = False
         """TERM came: what is in flight ends, nothing new begins."""

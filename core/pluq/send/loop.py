@@ -19,6 +19,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pluq import log
@@ -26,6 +27,7 @@ from pluq.queue.layout import QueueLayout
 from pluq.queue.plugins import current_plan, envelope_of
 from pluq.send.channel import Channel
 from pluq.send.common import Common
+from pluq.send.plugins import load_plan
 from pluq.send.remover import DaemonLink
 from pluq.send.scheduler import Clock, Scheduler
 from pluq.send.signals import Signals
@@ -216,7 +218,7 @@ def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: 
         lines.flush()
         return CANNOT_START
     common = Common(QueueLayout(home.queue), lines, settings, WIDTH)
-    common.plan = plan
+    common.plan, common.new_plan = plan, partial(load_plan, home, warn)
     selector = selectors.DefaultSelector()
     signals = Signals(selector)
     link = DaemonLink(warn)

@@ -36,6 +36,14 @@ def load_plan(home: Home, remark: Callable[[str], None]) -> Plan:
     return plan
 
 
+def stop_plan(plan: Plan) -> None:
+    """End plugins that are used no more."""
+    if plan.stop is not None:
+        import asyncio
+
+        asyncio.run(plan.stop())  # type: ignore[arg-type]  # a chain is a coroutine function
+
+
 def ask(plan: Plan, draft: Draft) -> str | None:
     """Let plugins change a bounce; return why there shall be none, None to send it. Raises TemporaryFailure: later."""
     if plan.send_bounce is None:

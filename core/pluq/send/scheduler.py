@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pluq import log
-from pluq.errors import ConfigError, ProtocolError
+from pluq.errors import ConfigError, ProtocolError, TemporaryFailure
 from pluq.queue.reader import never_waiting
 from pluq.queue.records import parse_todo
 from pluq.send.bounces import Bounces, Injector
@@ -28,6 +28,7 @@ from pluq.send.ending import Ending
 from pluq.send.fresh import FastPath
 from pluq.send.inventory import Inventory
 from pluq.send.jobs import Jobs
+from pluq.send.plugins import stop_plan
 from pluq.send.remover import Remover
 from pluq.send.scan import TodoScan
 from pluq.send.settings import reread
@@ -268,6 +269,17 @@ class Scheduler:
             self.common.log(log.alert(f"unable to reread control/{name}"))
             return
         self.common.use(settings)
+        self.renew_plugins()
+
+    def renew_plugins(self) -> None:
+        """Go on with the plugins that the site names now; with the old ones, and say why, where these cannot be used."""
+        try:
+            plan = self.common.new_plan()
+        except (ConfigError, TemporaryFailure) as error:
+            self.common.log(log.alert(f"{error}; plugins go on as they were"))
+            return
+        stop_plan(self.common.plan)
+        self.common.plan = plan
 
     @property
     def may_leave(self) -> bool:
