@@ -10,7 +10,6 @@ import pytest
 from pluq.config import Home
 from pluq.config.site import read_site
 from pluq.plan.inspect import places, plans
-from pluq.plan.load import installed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
@@ -26,12 +25,3 @@ def test_each_example_compiles(text: str, tmp_path: Path) -> None:
     found = dict(plans(home, site))
     assert list(found) == [name for _, name in places(site)]
     assert [str(plan) for plan in found.values() if isinstance(plan, Exception)] == []
-
-
-def test_every_plugin_in_the_table_is_installed() -> None:
-    table = PAGE.partition("## From a patch to its plugin")[2]
-    named = {
-        name for row in re.findall(r"\| (`[^|]*) \|$", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    }
-    assert named
-    assert named - {"listen"} <= set(installed())
