@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from pluq.errors import ClientGone, ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pluq.hookspecs.context import Login, Tls, Transaction
     from pluq.smtpd.session import SmtpSession
 
@@ -78,12 +80,29 @@ class Connection:
 
         `context` is an ssl.SSLContext. Raises ClientGone where the handshake fails: the session is over then.
         """
+        return await self._encrypt(lambda: self._smtp.driver.start_tls(context))
+
+    async def switch(self, begin: Callable[[], Awaitable[tuple[int, int, Tls]]]) -> Tls:
+        """Let another process encrypt, and forget as `start_tls` does.
+
+        `begin` asks for it, and returns the descriptors to read from and to write to, and what is known of the TLS layer. It may
+        raise OSError. Only a session on descriptors 0 and 1 can do this.
+        """
+
+        async def switched() -> Tls:
+            read_fd, write_fd, tls = await begin()
+            self._smtp.driver.switch(read_fd, write_fd)
+            return tls
+
+        return await self._encrypt(switched)
+
+    async def _encrypt(self, begin: Callable[[], Awaitable[Tls]]) -> Tls:
         smtp = self._smtp
         await self.reset()
         smtp.drop_input()
         smtp.flush()
         try:
-            tls = await smtp.driver.start_tls(context)
+            tls = await begin()
         except OSError as error:
             smtp.log(f"TLS handshake failed: {error}")
             raise ClientGone("TLS handshake failed") from error

@@ -13,6 +13,7 @@ Source: docs/decisions.md, "What is left of aiosmtpd".
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 from collections.abc import Coroutine
 from functools import partial
@@ -223,6 +224,10 @@ class Engine(SMTP):
         self.transport = transport
         self._is_paused = False
         return describe(transport.get_extra_info("ssl_object"))
+
+    def switch(self, read_fd: int, write_fd: int) -> None:
+        """Nobody stands between the resident server and its clients."""
+        raise OSError(errno.EOPNOTSUPP, "only a program under a listener can have its descriptors exchanged")
 
     # -- what the server asks
 

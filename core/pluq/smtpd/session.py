@@ -70,6 +70,9 @@ class Driver(Protocol):
     async def start_tls(self, context: Any) -> Tls:
         """Do the server's part of a TLS handshake; what was not encrypted is gone. Raises OSError."""
 
+    def switch(self, read_fd: int, write_fd: int) -> None:
+        """Go on with the client on these descriptors. Raises OSError where that cannot be."""
+
 
 class Service:
     """What all sessions of a profile share: settings, plugins, the way to the queue."""

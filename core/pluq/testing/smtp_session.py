@@ -107,6 +107,7 @@ class TalkDriver:
 
     def __init__(self) -> None:
         self.said = b""
+        self.switched: tuple[int, int] | None = None
         self.is_closed = False
         self.step: asyncio.Task[None] | None = None
         self.waiter: asyncio.Future[bool] | None = None
@@ -160,6 +161,10 @@ class TalkDriver:
     async def start_tls(self, context: Any) -> Tls:
         """There are no sockets: from here on both sides go on as if all was encrypted."""
         return Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+
+    def switch(self, read_fd: int, write_fd: int) -> None:
+        """The test's own client goes on; the descriptors are remembered."""
+        self.switched = (read_fd, write_fd)
 
 
 def finish_now(work: Coroutine[Any, Any, None]) -> None:

@@ -7,6 +7,8 @@ what came with the STARTTLS command is dropped (RFC 3207 section 4.2).
 Clients may relay with a certificate: where control/tlsclients lists mail addresses and control/clientca.pem the authorities, a
 certificate with such an address sets RELAYCLIENT.
 
+Under a listener that speaks UCSPI-TLS (sslserver, s6-ucspitlsd) that one encrypts, with its own keys; see `ucspi`.
+
 To other hosts TLS is used where they offer it, without looking at their certificate: better than nothing and never a reason not to
 deliver. control/tlshosts and control/notlshosts say otherwise for single hosts; see `outbound`.
 
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pluq import Delivery, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.errors import ConfigError
+from pluq.hookspecs import Tls as TlsLayer
 from pluq.hookspecs import TlsOffer
 from pluq.store.control import list_lines, read_lines
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     import ssl
 
     from pluq_tls.outbound import Outbound
+    from pluq_tls.ucspi import Listener
 
 READY = b"220 ready for tls\r\n"
 ARGUMENT = b"501 Syntax error (no parameters allowed) (#5.5.4)\r\n"
@@ -97,6 +101,7 @@ class Tls(Plugin[Settings]):
         self.by_name: dict[str, ssl.SSLContext | None] = {}
         self.client_addresses: frozenset[bytes] = frozenset()
         self.outbound: Outbound | None = None
+        self.listener: Listener | None = None
 
     # -- life
 
@@ -120,9 +125,23 @@ class Tls(Plugin[Settings]):
 
             self.outbound = Outbound(self.settings, self.context)
             return
+        if "SSLCTLFD" in os.environ:  # of the process, not of rules: a listener has left descriptors open
+            from pluq_tls.ucspi import Listener
+
+            self.listener = Listener.of(os.environ)
+            if self.listener is not None:
+                return  # the keys are the listener's
         self.load()
         if self.fault is not None:
             self.log(str(self.fault))
+
+    def listener_for(self, session: Session) -> Listener | None:
+        """Return who encrypts for this session outside of this process, None where nobody does."""
+        return self.listener if session.environment.get("UCSPITLS", "-") != "-" else None
+
+    def is_required(self, session: Session) -> bool:
+        by_listener = self.listener is not None and session.environment.get("UCSPITLS", "").startswith("!")
+        return by_listener or self.settings_for(session).required
 
     def load(self) -> None:
         """Read the certificate of the profile. A faulty one is remembered: mail still flows, without TLS, and the log says why."""
@@ -187,8 +206,10 @@ class Tls(Plugin[Settings]):
         await self.begin(session, connection, self.default)
 
     async def begin(self, session: Session, connection: Any, context: ssl.SSLContext) -> None:
-        """Encrypt, and take what the handshake says of the client."""
-        tls = await connection.start_tls(context)
+        self.take(session, await connection.start_tls(context))
+
+    def take(self, session: Session, tls: TlsLayer) -> None:
+        """Take what the handshake says of the client."""
         if tls.server_name:
             session.greeting = tls.server_name.encode("ascii", "replace")
         email = tls.client_email
@@ -206,6 +227,11 @@ class Tls(Plugin[Settings]):
             return UNKNOWN
         if argument:
             return ARGUMENT
+        listener = self.listener_for(session)
+        if listener is not None:
+            connection.reply(READY)
+            self.take(session, await connection.switch(listener.begin))
+            return None
         if self.default is None:
             return BROKEN if self.fault is not None else UNKNOWN
         connection.reply(READY)
@@ -214,12 +240,13 @@ class Tls(Plugin[Settings]):
 
     @hook
     def smtp_capabilities(self, session: Session) -> Sequence[bytes]:
-        offered = self.default is not None and session.tls is None and not self.settings_for(session).disabled
+        is_possible = self.default is not None or self.listener_for(session) is not None
+        offered = is_possible and session.tls is None and not self.settings_for(session).disabled
         return [b"STARTTLS"] if offered else []
 
     @hook
     def smtp_command(self, session: Session, verb: bytes, argument: bytes) -> Verdict | None:
-        if session.tls is None and verb not in BEFORE_TLS and self.settings_for(session).required:
+        if session.tls is None and verb not in BEFORE_TLS and self.is_required(session):
             return TLS_FIRST
         return None
 

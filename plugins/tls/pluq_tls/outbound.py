@@ -92,6 +92,18 @@ class Outbound:
         reason = f"control/tlshosts/{host}.pem exists" if authorities is not None else "TLS is required"
         return Defer(451, None, f"{what} while {reason}")
 
+    def intention(self, host: str) -> str:
+        """Return a sentence on what `secure` will want of a host."""
+        authorities = self.authorities_of(host)
+        if authorities is not None:
+            return f"TLS or nothing, with a certificate for {host} by one of {authorities}"
+        if self.is_excepted(host):
+            listed = os.path.exists(self.control(f"notlshosts/{host}"))
+            return f"no TLS: {self.control(f'notlshosts/{host}' if listed else 'tlshosts/exhaustivelist')} is there"
+        if self.settings.required:
+            return "TLS or nothing, whoever answers: tls.required"
+        return "TLS if it is offered, whoever answers"
+
     def authorities_of(self, host: str) -> str | None:
         """Return the file of authorities that a host must be proved by, None where there is none."""
         path = self.control(f"tlshosts/{host}.pem")
