@@ -1,19 +1,17 @@
-"""qmail-log(5): the lines in which the scheduler tells what it does, and the descriptor that they go to.
+"""qmail-log(5): the lines in which the scheduler tells what it does.
 
     status: local 1/10 remote 0/20          new msg 42           starting delivery 7: msg 42 to local joe@example.org
     info msg 42: bytes 813 from <s@example.net> qp 99 uid 1000   delivery 7: success: did_1+0+0/          end msg 42
 
 One event is one line. What strangers wrote (addresses, reports) is escaped: a newline becomes `/`, any other byte that is not
-plain ASCII, a blank or `%` becomes `_`, so nobody can forge a line. Lines are collected and written together when the owner
-says so; order is kept, and a crash loses at most the lines that were not written yet.
+plain ASCII, a blank or `%` becomes `_`, so nobody can forge a line.
 
 Source: qmail-log(5); logsafe in qsutil.c.
 """
 
 from __future__ import annotations
 
-import os
-import select
+from pluq.log.about import About
 
 SAFE = bytes(
     ord("/") if byte == ord("\n") else byte if 33 <= byte <= 126 and byte != ord("%") else ord("_")
@@ -49,8 +47,11 @@ def starting(delivery: int, message: int, channel: bytes, recipient: bytes) -> b
     return b"starting delivery %d: msg %d to %b %b\n" % (delivery, message, channel, recipient.translate(SAFE))
 
 
-def delivered(delivery: int, outcome: bytes, text: bytes) -> bytes:
-    """Return the line for a report; `outcome` is its first byte, K, Z or D. Any other outcome is a mangled report."""
+def delivered(delivery: int, outcome: bytes, text: bytes, about: About | None = None) -> bytes:
+    """Return the line for a report; `outcome` is its first byte, K, Z or D. Any other outcome is a mangled report.
+
+    `about` is for the other form, which says it all again.
+    """
     word = OUTCOMES.get(outcome)
     if word is None:
         return b"delivery %d: report mangled, will defer\n" % delivery
@@ -70,6 +71,16 @@ def end_message(message: int) -> bytes:
     return b"end msg %d\n" % message
 
 
+def steered(verb: str, message: int, uid: int) -> bytes:
+    """Return the line about what an administrator did to a message (pluq queue): "hold msg 42 uid 0"."""
+    return b"%b msg %d uid %d\n" % (verb.encode(), message, uid)
+
+
+def leaving() -> bytes:
+    """Return the last line."""
+    return b"status: exiting\n"
+
+
 def warning(text: str | bytes) -> bytes:
     return _remark(b"warning", text)
 
@@ -84,27 +95,7 @@ def _remark(kind: bytes, text: str | bytes) -> bytes:
     return b"%b: %b\n" % (kind, data.replace(b"\n", b"/"))
 
 
-class LineWriter:
-    """Collects lines for one descriptor. `flush` writes them in as few calls as the reader allows, and waits for a slow one.
-
-    A reader that is gone is not an error: mail goes on without a log, as in qmail.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._lines: list[bytes] = []
-        self.write = self._lines.append
-        """Add one whole line; it goes out with the next flush."""
-
-    def flush(self) -> None:
-        if not self._lines:
-            return
-        data = memoryview(b"".join(self._lines))
-        self._lines.clear()
-        while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:
-                select.select([], [self._descriptor], [])
-            except OSError:
-                return
+def remark(role: str, text: str) -> bytes:
+    """Return a line of a role's own; no control character of a stranger gets into it."""
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    return f"{role}: {shown}\n".encode("utf-8", "backslashreplace")

@@ -1,0 +1,109 @@
+"""The pages of all processes of a stack.
+
+The supervisor makes one piece of shared memory for each role before it forks. A role keeps its own and gives up the others, so
+that it can neither read nor forge their figures; the status role keeps all. A role of several processes has a page for each.
+
+A process that was forked by a role (a delivery as some user) must not write its parent's page: it is not `page()` of that process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pluq.metrics.page import PAGE_BYTES, Page, read
+
+PROCESSES = 64
+"""Pages of one role; memory is taken by those that are used."""
+SUPERVISOR = "supervisor"
+CENSUS = "census"
+"""The role that counts the queue and writes what it found into the board's blob."""
+BLOB_BYTES = 512 * 1024
+_HEAD = 16
+
+
+class Blob:
+    """A text that one process replaces now and then, and others read whole: a number that is odd while it is written, a length, the text."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, BLOB_BYTES)
+
+    def write(self, data: bytes) -> bool:
+        """Replace the text; False, and nothing changes, when it is too long."""
+        if len(data) > BLOB_BYTES - _HEAD:
+            return False
+        head = memoryview(self._memory)[:_HEAD].cast("Q")
+        head[0] |= 1
+        head[1] = len(data)
+        self._memory[_HEAD : _HEAD + len(data)] = data
+        head[0] += 1
+        return True
+
+    def read(self) -> bytes | None:
+        """Return the text, None while it is being written: ask again. Empty before the first one."""
+        head = memoryview(self._memory)[:_HEAD].cast("Q")
+        before = head[0]
+        data = self._memory[_HEAD : _HEAD + min(head[1], BLOB_BYTES - _HEAD)]
+        return data if before == head[0] and not before & 1 else None
+
+
+class Board:
+    """The shared memory of a stack whose roles have these names."""
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        self.roles = tuple(roles)
+        self._memory = {name: mmap.mmap(-1, PAGE_BYTES * PROCESSES) for name in (*roles, SUPERVISOR)}
+        self._supervisor = Page(self._memory[SUPERVISOR])
+        self.census = Blob()
+        """What the census found in the queue."""
+
+    def tell(self, role: str, pid: int) -> None:
+        """Note that a role was started (its process number), or has ended (0). For the supervisor."""
+        self._supervisor.put(f'pluq_role_pid{{role="{role}"}}', pid)
+        if pid:
+            self._supervisor.add(f'pluq_role_starts_total{{role="{role}"}}')
+
+    def enter(self, role: str) -> None:
+        """Be this role from now on: its memory is kept, what belongs to the others is given up."""
+        global _mine
+        _mine = self._memory[role]
+        del self._supervisor
+        self._memory = {role: _mine}
+        if role != CENSUS:
+            del self.census
+        take(0)
+
+    def read(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
+        """Yield role, name, labels and value of every series of every process."""
+        for role, memory in self._memory.items():
+            whole = memoryview(memory)
+            for start in range(0, PAGE_BYTES * PROCESSES, PAGE_BYTES):
+                if not any(whole[start : start + 8]):
+                    break  # pages are taken in their order
+                for name, labels, value in read(whole[start : start + PAGE_BYTES]):
+                    yield role, name, labels, value
+
+
+_mine: mmap.mmap | None = None
+_page: Page | None = None
+_owner = 0
+
+
+def take(index: int) -> None:
+    """Begin to write page number `index` of this role: each of its processes has its own. Nothing happens where nobody counts."""
+    global _page, _owner
+    if _mine is None or index >= PROCESSES:
+        return
+    _page, _owner = Page(_mine, index * PAGE_BYTES), os.getpid()
+
+
+def page() -> Page | None:
+    """Return the page of this process, None where nobody wants figures."""
+    return _page if _owner == os.getpid() else None
+
+
+def within(board: Board, role: str, run: Callable[[], object]) -> object:
+    """Run a role with its page."""
+    board.enter(role)
+    return run()
