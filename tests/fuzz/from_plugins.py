@@ -1,0 +1,79 @@
+"""Parsers of the plugins: DKIM signatures and keys, SPF records, SRS addresses, AUTH responses, files of passwords, programs' output."""
+
+from __future__ import annotations
+
+import contextlib
+
+from tests.fuzz.streams import Records, Responses, finish
+
+from pluq.errors import ConfigError
+from pluq.hookspecs.message import Message
+from pluq_auth import mechanisms, scram
+from pluq_auth.dialogue import Dialogue, Ended
+from pluq_auth.dovecot import parse_fields
+from pluq_auth.users import parse_users
+from pluq_dkim.options import Options, parse_filter_line, parse_key_line, parse_options
+from pluq_dkim.verify import Policy, verify_message
+from pluq_spf.evaluate import Client, evaluate
+from pluq_spp.output import commands, refusal
+from pluq_srs.rewriter import Rewriter, SrsError
+
+NOW = 1_700_000_000
+ACCOUNTS = parse_users("users", b":a seed for the salts\n")
+
+
+def dkim(data: bytes) -> None:
+    """A signed message and the record of its key come from the same stranger."""
+    record, _, text = data.partition(b"\0")
+    resolver = Records({"TXT": (record,)})
+    finish(verify_message(Message.from_bytes(text), resolver, Policy(), NOW))  # type: ignore[arg-type] # has lookup()
+
+
+def dkim_files(data: bytes) -> None:
+    line = data.decode("latin-1")
+    for parse in (parse_key_line, parse_filter_line, lambda text: parse_options(text, Options())):
+        with contextlib.suppress(ValueError):
+            parse(line)
+
+
+def spf(data: bytes) -> None:
+    """A stranger's record, to which each of its includes and redirects leads again, and his name in its macros."""
+    record, _, sender = data.partition(b"\0")
+    resolver = Records({"TXT": (b"v=spf1 " + record,), "A": ("192.0.2.1",), "PTR": (b"mail.example.org",)})
+    client = Client("192.0.2.7", sender.decode("latin-1") or "a@example.org", "helo.example", "mx.example.org")
+    finish(evaluate(client, resolver))  # type: ignore[arg-type] # has lookup()
+
+
+def srs(data: bytes) -> None:
+    rewriter = Rewriter(b"example.org", [b"secret"], clock=lambda: NOW)
+    for one in (data, b"SRS0=" + data, b"SRS1=" + data):
+        with contextlib.suppress(SrsError):
+            rewriter.reverse(one)
+    if b"@" in data:
+        with contextlib.suppress(SrsError):
+            made = rewriter.forward(data)
+            assert len(made.split(b"\n")) == len(data.split(b"\n"))
+
+
+def logins(data: bytes) -> None:
+    """The responses to AUTH, one a line, to each mechanism in turn."""
+    initial, *others = data.split(b"\n")
+    for serve in (
+        mechanisms.plain,
+        mechanisms.login,
+        lambda dialogue: mechanisms.cram(dialogue, b"<1@x>"),
+        lambda dialogue: scram.serve(dialogue, ACCOUNTS),
+    ):
+        with contextlib.suppress(Ended):
+            finish(serve(Dialogue(Responses(others), initial or None)))
+    parse_fields(data.split(b"\t"))
+
+
+def password_file(data: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        parse_users("users", data)
+
+
+def programs_output(data: bytes) -> None:
+    for _, text in commands(data):
+        refusal(text)
