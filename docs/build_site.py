@@ -31,9 +31,8 @@ MAN_NAME = re.compile(r"(?<![\w.-])(?P<name>[\w.+-]*\w)\((?P<section>[1-8])\)")
 SECTIONS = {"1": "For everybody", "5": "Files and formats", "7": "Overviews", "8": "For administrators"}
 MENU = {
     "Begin": ["from-qmail", "migration"],
-    "Configure": ["configuration", "settings", "autoturn"],
+    "Configure": ["configuration", "plugins/index", "settings", "autoturn"],
     "Operate": ["troubleshooting", "performance", "changelog"],
-    "Plugins": ["plugins/*"],
     "Extend": ["writing-plugins", "hooks", "contributing"],
     "Inside": ["flow", "internals", "compatibility", "decisions"],
     "Commands": ["commands/index"],
@@ -48,7 +47,16 @@ html_title = "pluq"
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["pluq.css"]
 suppress_warnings = ["misc.highlighting_failure"]
+"""
+STYLE = """\
+:root { --content: 58rem }
+.content { width: var(--content) }
+.content h2 { font-size: 1.5rem } .content h3 { font-size: 1.15rem }
+article table { font-size: .9rem } article td { vertical-align: top }
+article table code { white-space: nowrap }
 """
 
 
@@ -130,6 +138,22 @@ def summary(page: Page) -> str:
     return page.body.strip().split("\n\n")[1].partition(" - ")[2].replace("\n", " ")
 
 
+def plugins_index(texts: dict[str, str]) -> str:
+    """Return the page that lists the plugins with the first sentence of each."""
+    lines = [
+        "# Plugins",
+        "",
+        "Each stands for the patches of its name, reads their control files and variables, and is off until a list names it.",
+        "",
+    ]
+    lines += ["| plugin | what it does |", "|---|---|"]
+    names = sorted(name for name in texts if name.startswith("plugins/"))
+    for name in names:
+        title, first = texts[name].split("\n\n")[:2]
+        lines.append(f"| [{title[2:]}]({posixpath.basename(name)}) | {first.replace(chr(10), ' ')} |")
+    return "\n".join([*lines, "", toctree("", (posixpath.basename(name)[:-3] for name in names), hidden=True)])
+
+
 def toctree(caption: str, entries: Iterable[str], hidden: bool) -> str:
     options = [":hidden:"] * hidden + ([f":caption: {caption}"] if caption else [":titlesonly:"])
     return "\n".join(["```{toctree}", *options, "", *entries, "```", ""])
@@ -137,19 +161,10 @@ def toctree(caption: str, entries: Iterable[str], hidden: bool) -> str:
 
 def menu(known: set[str]) -> str:
     """Return MENU as Sphinx wants it. Raises SystemExit for a page that is in one of both only."""
-    parts = {}
-    for title, names in MENU.items():
-        parts[title] = [
-            page for name in names for page in ([name] if "*" not in name else sorted(matching(name, known)))
-        ]
-    named = {page for part in parts.values() for page in part}
+    named = {page for part in MENU.values() for page in part}
     if named ^ known:
         sys.exit(f"docs/build_site.py: MENU and the pages differ: {', '.join(sorted(named ^ known))}")
-    return "\n".join(toctree(title, entries, hidden=True) for title, entries in parts.items())
-
-
-def matching(pattern: str, known: set[str]) -> list[str]:
-    return [name for name in known if name.startswith(pattern.rstrip("*"))]
+    return "\n".join(toctree(title, entries, hidden=True) for title, entries in MENU.items())
 
 
 def stage(folder: Path) -> None:
@@ -157,10 +172,12 @@ def stage(folder: Path) -> None:
     manual = read_pages()
     known = {page.file_name for page in manual}
     texts = dict(pages())
+    found = {name.removesuffix(".md") for name in texts if not name.startswith("plugins/")} - {"index"}
+    texts["plugins/index.md"] = plugins_index(texts)
     texts["commands/index.md"] = commands_index(manual)
-    texts["index.md"] += "\n" + menu({name.removesuffix(".md") for name in texts} - {"index"})
+    texts["index.md"] += "\n" + menu(found | {"commands/index", "plugins/index"})
     texts.update({f"commands/{page.file_name}.md": man_page(page, known) for page in manual})
-    texts["conf.py"] = CONFIGURATION
+    texts |= {"conf.py": CONFIGURATION, "static/pluq.css": STYLE}
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,8 @@ def _signature(function: Any) -> str:
 SETTINGS_HEAD = """# Settings of the plugins
 
 Made from the declarations by `pluq docs settings`; do not edit. A value is looked for in layers, and the later wins: the default, the
-control file, `[plugin.NAME]`, `[profile.P.NAME]`, the connection's variable (from `tcp.smtp` or the run script).
+control file, `[plugin.NAME]`, `[profile.P.NAME]`, the connection's variable (from `tcp.smtp` or the run script). The last column names the control
+file and the VARIABLE.
 
 Every plugin also has `on_error` ("defer": a failure answers 451; "skip": go on without it), `mode` ("enforce", "shadow": log and do
 not act, "off") and `timeout` (seconds for one call).
@@ -101,19 +102,18 @@ def settings_lines(plugin: type[Plugin[Any]]) -> Iterator[str]:
     if not declared:
         yield "No settings.\n"
         return
-    yield "| setting | type | default | control file | variable | |"
-    yield "|---|---|---|---|---|---|"
+    yield "| setting | what it does | type | default | in qmail's files |"
+    yield "|---|---|---|---|---|"
     for one in declared:
         yield _row(one)
     yield ""
 
 
 def _row(one: Declaration) -> str:
-    words = " or ".join(f"`{word}`" for word in one.choices) or VALUE_KINDS[one.kind].words
+    words = " or ".join(f"`{word}`" for word in one.choices if word) or VALUE_KINDS[one.kind].words
     unit = f", {one.unit}" if one.unit else ""
-    control = f"`{one.control}`" if one.control else ""
-    variable = f"`{one.env}`" if one.env else ""
-    return f"| `{one.name}` | {words}{unit} | {_default(one)} | {control} | {variable} | {one.help} |"
+    names = ", ".join(f"`{name}`" for name in (one.control, one.env) if name)
+    return f"| `{one.name}` | {one.help} | {words}{unit} | {_default(one)} | {names} |"
 
 
 def _default(one: Declaration) -> str:
