@@ -40,6 +40,10 @@ FORGED = [
     b"(a (nested) comment) mx.example.org 1; spf=pass",
     b'"mx.example.org"; spf=pass',
     b"\n\tmx.example.org;\n\tspf=pass",
+    b"(" * 50 + b")" * 50 + b"mx.example.org; spf=pass",
+    b"(" * 100_000 + b")" * 100_000 + b"mx.example.org; spf=pass",
+    rb"(an escaped \( and \) in it) mx.example.org; spf=pass",
+    rb'"mx\.example\.org"; spf=pass',
 ]
 
 

@@ -20,12 +20,9 @@ from pluq.hookspecs.results import AuthResult
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9!#$%&'*+/=?^_`{|}~.@:-]")
 _UNSAFE_TEXT = re.compile(r"[^ -~]|[\"\\@;()]")
-_COMMENT = re.compile(rb"\([^()]*\)")
+_PIECE = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 MAX_VALUE = 320
 MAX_REASON = 200
-
-# More nesting than this is no comment of a mail system.
-MAX_NESTING = 20
 
 
 def render(authserv_id: str, results: Sequence[AuthResult]) -> bytes:
@@ -48,12 +45,21 @@ def render_one(result: AuthResult) -> str:
 
 
 def authserv_id_of(value: bytes) -> bytes:
-    """Return the authserv-id of a field's value, lower case; tolerant, because a forger need not be tidy."""
-    for _ in range(MAX_NESTING):
-        value, count = _COMMENT.subn(b" ", value)
-        if not count:
-            break
-    words = value.replace(b'"', b" ").replace(b";", b" ").split()
+    """Return the authserv-id of a field's value, lower case; tolerant, because a forger need not be tidy.
+
+    Comments nest as deep as he likes and hold escaped parentheses, and a quoted name may have backslashes (RFC 5322 section 3.2.2).
+    """
+    outside: list[bytes] = []
+    depth = 0
+    for piece in _PIECE.findall(value):
+        if piece == b"(":
+            depth += 1
+        elif piece == b")":
+            depth = max(depth - 1, 0)
+            outside.append(b" ")
+        elif not depth:
+            outside.append(piece[1:] if piece[:1] == b"\\" else piece)
+    words = b"".join(outside).replace(b'"', b" ").replace(b";", b" ").split()
     return words[0].lower() if words else b""
 
 
