@@ -111,6 +111,7 @@ class TalkDriver:
         self.is_closed = False
         self.step: asyncio.Task[None] | None = None
         self.waiter: asyncio.Future[bool] | None = None
+        self.watcher: asyncio.Future[None] | None = None
         self.background_tasks: list[asyncio.Task[None]] = []
         self.resumed: Callable[[BaseException | None], None] = lambda error: None
 
@@ -141,6 +142,8 @@ class TalkDriver:
 
     async def wait_input(self) -> bool:
         self.waiter = asyncio.get_running_loop().create_future()
+        if self.watcher is not None and not self.watcher.done():
+            self.watcher.set_result(None)
         try:
             return await self.waiter
         finally:
@@ -234,7 +237,8 @@ class Talk:
     async def settled(self) -> None:
         """Wait until the session waits for its client, or has ended with all that follows."""
         while self.driver.step is not None and not self.driver.is_waiting:
-            await asyncio.wait([self.driver.step], timeout=0.01)
+            self.driver.watcher = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self.driver.step, self.driver.watcher], return_when=asyncio.FIRST_COMPLETED)
         if self.is_closed and self.driver.background_tasks:
             await asyncio.wait(self.driver.background_tasks)
 
