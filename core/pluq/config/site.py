@@ -4,6 +4,7 @@
     [profile.NAME]         a listener: listen, protocol, plugins, extends, limits, and a table for each plugin's settings
     [remote] [local] [queue] [send]    the other roles: plugins, and a table for each plugin's settings
     [plugin.NAME]          settings of a plugin wherever it is enabled
+    [log] [status]         the form of the log; the status page, figures and health (pluq.config.watching)
 
 No file is stock qmail: no profile, no plugin. Anything that is not known here is an error with the line and the nearest right
 word, because a misspelt setting that does nothing is worse than one that fails.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from pluq.config import watching
 from pluq.config.home import Home
 from pluq.errors import ConfigError
 from pluq.store.control import read_file
@@ -161,6 +163,8 @@ class Site:
     roles: Mapping[str, Role] = field(default_factory=dict)
     plugins: Mapping[str, Table] = field(default_factory=dict)
     core: Table = field(default_factory=lambda: Table("", "core"))
+    log_format: str = "qmail"
+    status: watching.Status = field(default_factory=watching.Status)
 
     def role(self, name: str) -> Role:
         """Return a role ("remote") or a profile by name; one without plugins where the file has none."""
@@ -193,7 +197,7 @@ def parse_site(path: str, data: bytes) -> Site:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, *_toml_fault(str(error))) from None
     top = Table(path, "", document, key_lines(text))
-    known = ("core", "profile", "plugin", *ROLES)
+    known = ("core", "log", "profile", "plugin", "status", *ROLES)
     for key in document:
         if key not in known:
             raise ConfigError(path, f"unknown table{nearest(key, known)}", top.lines.get(key), key)
@@ -203,6 +207,8 @@ def parse_site(path: str, data: bytes) -> Site:
         {name: _role(_top_table(top, name), ROLE_KEYS) for name in ROLES if name in document},
         {name: _top_table(top, "plugin").sub(name) for name in _top_table(top, "plugin").values},
         _core(_top_table(top, "core")),
+        watching.log_format(_top_table(top, "log")),
+        watching.status(_top_table(top, "status")),
     )
 
 

@@ -29,6 +29,7 @@ from pluq.log.lines import (
     remark,
     starting,
     status,
+    steered,
     warning,
 )
 from pluq.log.writer import LineWriter
@@ -46,13 +47,16 @@ __all__ = [
     "event",
     "info",
     "leaving",
+    "listen",
     "new_message",
     "no_bounce",
     "remark",
     "say",
     "starting",
     "status",
+    "steered",
     "use",
+    "wants_about",
     "warning",
     "with_lines",
     "with_objects",
@@ -71,6 +75,7 @@ _FUNCTIONS = (
     "remark",
     "starting",
     "status",
+    "steered",
     "warning",
 )
 
@@ -78,13 +83,42 @@ with_lines = True
 """Events are told as lines."""
 with_objects = False
 """Events are told as JSON objects."""
+wants_about = False
+"""Somebody wants to know what a delivery was about."""
+
+_listeners: dict[str, Callable[..., object]] = {}
 
 
 def use(form: str) -> None:
     """Tell everything in this form from now on, in this process and those that it forks."""
     global with_lines, with_objects
     with_lines, with_objects = form != "json", form != "qmail"
-    globals().update({name: _function(name) for name in _FUNCTIONS})
+    _rebind()
+
+
+def listen(listeners: Mapping[str, Callable[..., object]]) -> None:
+    """Have functions called with the values of each event of their name, in this process: figures are made so."""
+    _listeners.clear()
+    _listeners.update(listeners)
+    _rebind()
+
+
+def _rebind() -> None:
+    global wants_about
+    wants_about = with_objects or "delivered" in _listeners
+    globals().update({name: _heard(name) for name in _FUNCTIONS})
+
+
+def _heard(name: str) -> Callable[..., bytes]:
+    listener, function = _listeners.get(name), _function(name)
+    if listener is None:
+        return function
+
+    def told(*values: Any) -> bytes:
+        listener(*values)
+        return function(*values)
+
+    return told
 
 
 def _function(name: str) -> Callable[..., bytes]:

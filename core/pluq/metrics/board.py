@@ -1,24 +1,35 @@
 """The pages of all processes of a stack.
 
 The supervisor makes one piece of shared memory for each role before it forks. A role keeps its own and gives up the others, so
-that it can neither read nor forge their figures; the status role keeps all. A role of several processes has a page for each.
+that it can neither read nor forge their figures; the status role keeps all.
 
-A process that was forked by a role (a delivery as some user) must not write its parent's page: it is not `page()` of that process.
+    0            the process that has each page, 0 for a page that nobody ever had       8 bytes each
+    HEAD_BYTES   the pages
+
+A role of several processes has a page for each; so has one that a HUP replaced and that serves its last sessions beside its successor. A
+page whose process is dead goes on with the next one. A process that was forked by a role (a delivery as some user) must not write its
+parent's page: it is not `page()` of that process.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from pluq.metrics.page import PAGE_BYTES, Page, read
+from pluq.metrics.page import PAGE_BYTES, Page, read, series
 
-PROCESSES = 64
+PROCESSES = 256
 """Pages of one role; memory is taken by those that are used."""
+WORKERS = 64
+"""Processes that a role has at once, at most; a page further on is for its successors."""
+HEAD_BYTES = 4096
 SUPERVISOR = "supervisor"
 CENSUS = "census"
 """The role that counts the queue and writes what it found into the board's blob."""
+STATUS = "status"
+"""The role that reads."""
+ROLES = ("keys", "queue", "lspawn", "rspawn", "send", "smtpd", "qmtpd", "pop3d", "logins", CENSUS)
 BLOB_BYTES = 512 * 1024
 _HEAD = 16
 
@@ -49,27 +60,30 @@ class Blob:
 
 
 class Board:
-    """The shared memory of a stack whose roles have these names."""
+    """The shared memory of a stack."""
 
-    def __init__(self, roles: Sequence[str]) -> None:
-        self.roles = tuple(roles)
-        self._memory = {name: mmap.mmap(-1, PAGE_BYTES * PROCESSES) for name in (*roles, SUPERVISOR)}
-        self._supervisor = Page(self._memory[SUPERVISOR])
+    def __init__(self) -> None:
+        self._memory = {name: mmap.mmap(-1, HEAD_BYTES + PAGE_BYTES * PROCESSES) for name in (*ROLES, SUPERVISOR)}
+        self._supervisor = claim(self._memory[SUPERVISOR], 0)
         self.census = Blob()
         """What the census found in the queue."""
 
     def tell(self, role: str, pid: int) -> None:
         """Note that a role was started (its process number), or has ended (0). For the supervisor."""
-        self._supervisor.put(f'pluq_role_pid{{role="{role}"}}', pid)
+        if self._supervisor is None:
+            return
+        self._supervisor.put(series("pluq_role_pid", role=role), pid)
         if pid:
-            self._supervisor.add(f'pluq_role_starts_total{{role="{role}"}}')
+            self._supervisor.add(series("pluq_role_starts_total", role=role))
 
     def enter(self, role: str) -> None:
         """Be this role from now on: its memory is kept, what belongs to the others is given up."""
         global _mine
-        _mine = self._memory[role]
-        del self._supervisor
-        self._memory = {role: _mine}
+        self._supervisor = None
+        if role == STATUS:
+            return
+        _mine = self._memory.get(role)
+        self._memory = {}
         if role != CENSUS:
             del self.census
         take(0)
@@ -78,11 +92,11 @@ class Board:
         """Yield role, name, labels and value of every series of every process."""
         for role, memory in self._memory.items():
             whole = memoryview(memory)
-            for start in range(0, PAGE_BYTES * PROCESSES, PAGE_BYTES):
-                if not any(whole[start : start + 8]):
-                    break  # pages are taken in their order
-                for name, labels, value in read(whole[start : start + PAGE_BYTES]):
-                    yield role, name, labels, value
+            for index, owner in enumerate(whole[: 8 * PROCESSES].cast("Q")):
+                if owner:
+                    start = HEAD_BYTES + index * PAGE_BYTES
+                    for name, labels, value in read(whole[start : start + PAGE_BYTES]):
+                        yield role, name, labels, value
 
 
 _mine: mmap.mmap | None = None
@@ -93,9 +107,28 @@ _owner = 0
 def take(index: int) -> None:
     """Begin to write page number `index` of this role: each of its processes has its own. Nothing happens where nobody counts."""
     global _page, _owner
-    if _mine is None or index >= PROCESSES:
-        return
-    _page, _owner = Page(_mine, index * PAGE_BYTES), os.getpid()
+    if _mine is not None:
+        _page, _owner = claim(_mine, index), os.getpid()
+
+
+def claim(memory: mmap.mmap, index: int) -> Page | None:
+    """Return a page that no living process has, the first of those for this index; None where there is none."""
+    owners = memoryview(memory)[: 8 * PROCESSES].cast("Q")
+    for place in range(index, PROCESSES, WORKERS):
+        if owners[place] == os.getpid() or not is_alive(owners[place]):
+            owners[place] = os.getpid()
+            return Page(memory, HEAD_BYTES + place * PAGE_BYTES)
+    return None
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != 0
 
 
 def page() -> Page | None:

@@ -37,7 +37,7 @@ FAMILIES = (
     ),
     Family("pluq_connections", "gauge", ("profile",), "Connections that are open."),
     Family(
-        "pluq_sessions_total", "counter", ("profile", "tls", "login"), "SMTP sessions that ended: encrypted, logged in?"
+        "pluq_sessions_total", "counter", ("profile", "tls", "login"), "SMTP sessions that ended, by encryption and login."
     ),
     Family("pluq_accepted_total", "counter", ("profile", "tls", "login"), "Messages accepted by SMTP."),
     Family("pluq_accepted_bytes_total", "counter", ("profile",), "Bytes of the messages accepted by SMTP."),

@@ -27,6 +27,7 @@ class Target(Protocol):
 
     number: int
     sender: bytes
+    birth: int
     last_try: bool
 
     def reported(self, delivery: Delivery, outcome: bytes, text: bytes) -> None:
@@ -34,12 +35,17 @@ class Target(Protocol):
 
 
 class Delivery(NamedTuple):
-    """One recipient that a deliverer is working on. `mark` is the target's own name for the recipient."""
+    """One recipient that a deliverer is working on. `mark` is the target's own name for the recipient.
+
+    `started` is a monotonic time in seconds, where somebody wants to know.
+    """
 
     number: int
     target: Target
     mark: int
     recipient: bytes
+    channel: bytes
+    started: float
 
 
 class Channel:

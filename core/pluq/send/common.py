@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 
 from pluq import log
@@ -57,7 +58,8 @@ class Common:
 
     def start(self, channel: Channel, target: Target, mark: int, recipient: bytes) -> None:
         """Give one recipient to a deliverer that has room."""
-        delivery = Delivery(next(self._numbers), target, mark, recipient)
+        started = time.monotonic() if log.wants_about else 0.0
+        delivery = Delivery(next(self._numbers), target, mark, recipient, channel.name, started)
         message = target.number
         name = b"%d/%d" % (message % self.layout.split, message)
         channel.order(delivery, name, verp_sender(target.sender, recipient))
@@ -72,13 +74,21 @@ class Common:
         outcome, reason = text[:1], text[1:]
         if outcome == b"Z" and delivery.target.last_try:
             outcome, reason = b"D", reason + TOO_LONG
-        self.log(log.delivered(delivery.number, outcome, reason))
+        self.log(log.delivered(delivery.number, outcome, reason, about(delivery) if log.wants_about else None))
         self.log_status()
         delivery.target.reported(delivery, outcome, reason)
 
     def log_status(self) -> None:
         local, remote = self.channels
         self.log(log.status(local.counts, remote.counts, self.leaving))
+
+
+def about(delivery: Delivery) -> log.About:
+    """Return what the log may want to know of an attempt that has ended."""
+    target = delivery.target
+    seconds = time.monotonic() - delivery.started
+    delay = max(0.0, time.time() - target.birth)
+    return log.About(target.number, delivery.channel, target.sender, delivery.recipient, seconds, delay)
 
 
 def exists(path: str) -> bool:

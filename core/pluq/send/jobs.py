@@ -33,7 +33,18 @@ RETRY_NOTE_SECONDS = 10
 class Job:
     """The recipients of one message on one channel that are being tried now. `references`: its deliveries, and its pass."""
 
-    __slots__ = ("channel", "last_try", "number", "owner", "read_whole", "references", "retry", "sender", "undone")
+    __slots__ = (
+        "birth",
+        "channel",
+        "last_try",
+        "number",
+        "owner",
+        "read_whole",
+        "references",
+        "retry",
+        "sender",
+        "undone",
+    )
 
     def __init__(self, owner: Jobs, number: int, channel: int, sender: bytes, birth: int) -> None:
         now = owner.common.now
@@ -41,6 +52,7 @@ class Job:
         self.number = number
         self.channel = channel
         self.sender = sender
+        self.birth = birth
         self.retry = next_try(birth, now, channel)
         self.last_try = is_last_try(birth, now, owner.common.settings.lifetime)
         self.references = 1

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pluq import log
 from pluq.queue.layout import QueueLayout
 from pluq.queue.plugins import current_plan, envelope_of
+from pluq.send import figures
 from pluq.send.channel import Channel
 from pluq.send.common import Common
 from pluq.send.plugins import load_plan
@@ -220,6 +221,7 @@ def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: 
     common = Common(QueueLayout(home.queue), lines, settings, WIDTH)
     common.plan, common.new_plan = plan, partial(load_plan, home, warn)
     selector = selectors.DefaultSelector()
+    figures.count()
     signals = Signals(selector)
     link = DaemonLink(warn)
     injector = DaemonInjector(

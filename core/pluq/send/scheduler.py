@@ -290,5 +290,5 @@ class Scheduler:
     def leave(self) -> None:
         """Write the schedule down; the last line."""
         self.jobs.save()
-        self.common.log(b"status: exiting\n")
+        self.common.log(log.leaving())
         self.common.lines.flush()
