@@ -72,6 +72,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def make_read_only(self) -> None:
+        """Have the kernel find an error and go read-only under the feet of all who write (errors=remount-ro)."""
+        subprocess.run(["mount", "-o", "remount,abort", self.path], check=True, capture_output=True)
+
     def fill(self) -> str:
         """Take all space; returns the file to remove again."""
         path = f"{self.path}/filler"

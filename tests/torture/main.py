@@ -1,6 +1,6 @@
 """Break the stack in every way and count what is lost: tests/torture/run [short|long] [--only WORD] [--json FILE]
 
-short takes under three minutes, long under an hour. Some runs need root, loop devices, strace or libfaketime; they are skipped with a
+short takes about two minutes, long under an hour. Some runs need root, loop devices, strace or libfaketime; they are skipped with a
 reason where these are missing. Exit code 1 if anything was lost, corrupt, or delivered twice without a reason; but a control, which leaves out
 what makes messages safe, must show losses.
 """
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.torture import clock, disks, each_call, plugins, resources, under_load
+from tests.torture import clock, disks, each_call, each_step, plugins, programs, resources, under_load
 from tests.torture.ledger import Row
 
 Run = Callable[[], Row]
@@ -54,6 +54,10 @@ def needs_strace() -> str | None:
     return None if shutil.which("strace") else "needs strace"
 
 
+def needs_strace_and(kind: str) -> Callable[[], str | None]:
+    return lambda: needs_strace() or disks.why_not(kind)
+
+
 def nothing() -> None:
     return None
 
@@ -80,6 +84,18 @@ ENTRIES = (
         lambda: under_load.cut_power("xfs", 100),
     ),
     Entry(
+        "power cut at each step, ext4",
+        needs_strace_and("ext4"),
+        lambda: each_step.cut("ext4", 1),
+        lambda: each_step.cut("ext4", ALL),
+    ),
+    Entry(
+        "power cut at each step, xfs",
+        needs_strace_and("xfs"),
+        lambda: each_step.cut("xfs", 1),
+        lambda: each_step.cut("xfs", ALL),
+    ),
+    Entry(
         "power cut at 250, ext4",
         lambda: disks.why_not("ext4"),
         lambda: under_load.cut_power_at_success("ext4", 6),
@@ -98,6 +114,24 @@ ENTRIES = (
         lambda: under_load.cut_power_without_sync(20),
     ),
     Entry(
+        "power cut at exit 0, qmail-queue",
+        lambda: disks.why_not("ext4"),
+        lambda: programs.cut_power("ext4", 3),
+        lambda: programs.cut_power("ext4", 50),
+    ),
+    Entry(
+        "power cut at exit 0, stock qmail-queue",
+        programs.why_no_stock,
+        lambda: programs.cut_power_of_stock("ext4", 3),
+        lambda: programs.cut_power_of_stock("ext4", 50),
+    ),
+    Entry(
+        "power cut at exit 0, stock qmail-queue, xfs",
+        programs.why_no_stock,
+        lambda: programs.cut_power_of_stock("xfs", 2),
+        lambda: programs.cut_power_of_stock("xfs", 50),
+    ),
+    Entry(
         "disk full",
         lambda: disks.why_not("ext4"),
         lambda: under_load.no_space(1, 2.0),
@@ -108,6 +142,12 @@ ENTRIES = (
         lambda: disks.why_not("ext4"),
         lambda: under_load.no_inodes(1, 2.0),
         lambda: under_load.no_inodes(5, 10.0),
+    ),
+    Entry(
+        "read-only remount",
+        lambda: disks.why_not("ext4"),
+        lambda: under_load.read_only(1, 1.0),
+        lambda: under_load.read_only(10, 3.0),
     ),
     Entry("clock jumps", clock.why_not, lambda: clock.jump(None, 1.0), lambda: clock.jump(None, 5.0)),
     Entry("a week of a dead next hop", clock.why_not, lambda: clock.week(None, 43200), lambda: clock.week(None, 7200)),

@@ -125,6 +125,26 @@ def cut_and_mount(
     return row
 
 
+def read_only(times: int, seconds: float) -> Row:
+    """The filesystem goes read-only under load. An administrator stops the stack, mounts it anew and starts again."""
+    refused: list[int] = []
+
+    def for_a_while(system: System, disk: Disk) -> None:
+        with system.load(CLIENTS):
+            time.sleep(seconds / 2)
+            disk.make_read_only()
+            system.ledger.fault()
+            before = len(system.ledger.accepted)
+            time.sleep(seconds)
+            refused.append(len(system.ledger.accepted) - before)
+            assert system.stack.runs, "the stack ended"
+            system.stack.stop()
+
+    row = cut_and_mount("read-only remount", "ext4", times, for_a_while)
+    row.notes[0] = f"{times} times {seconds:.0f} s; accepted meanwhile {refused}"
+    return row
+
+
 def no_space(times: int, seconds: float) -> Row:
     """The disk is full for a while."""
     return full("disk full", Disk.fill, times, seconds)
