@@ -4,9 +4,10 @@ Six lists in control: badhelo, badmailfrom, badrcptto (or badmailto), and the sa
 may relay. Verdicts are taken when the name or address comes and all answered at RCPT, where a mail server has a recipient to put
 in its log; among them the relay test comes first, then HELO, sender, and the recipient where rcpthosts lets it in.
 
-The lists are read when the profile starts and again at a reload.
+The lists are read when the profile starts and again at a reload. With mfcheck the sender's domain must exist too: answered at MAIL,
+for clients that may not relay; what DNS cannot tell now is temporary.
 
-Source: the qregex patch, the wildcard patch of badmailfrom; reference replies of patched qmail.
+Source: the qregex patch, the mfcheck patch, the wildcard patch of badmailfrom; reference replies of patched qmail.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pluq import Defer, Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.dns import Budget, Resolver, Status
+from pluq.errors import TemporaryFailure
 from pluq.store.control import read_lines
 from pluq_badmail.patterns import PlainList, Rules
 
@@ -24,6 +27,13 @@ BAD_SENDER = Reject(553, "5.7.1", "sorry, your envelope sender has been denied")
 BAD_RECIPIENT = Reject(553, "5.7.1", "sorry, your envelope recipient has been denied")
 NO_RELAY = Reject(553, "5.7.1", "we don't relay")
 NO_NULL_SENDER = Disconnect(Defer(421, "4.3.0", "null senders temporarily denied"))
+
+NO_SUCH_DOMAIN = Reject(553, "5.7.1", "sorry, your envelope sender domain must exist")
+NO_DNS = Defer(451, "4.3.0", "DNS temporary failure")
+# Of mfcheck: from which value on domains that fail, and those that pass, are logged.
+LOG_FAILURES, LOG_ALL = 2, 3
+# An MX, or, without one, an address: RFC 5321 section 5.1. And for the answer a client waits five minutes at most.
+DNS_LOOKUPS, DNS_SECONDS = 3, 20.0
 
 HELO_LISTS = ("badhelo",)
 SENDER_LISTS = ("badmailfrom",)
@@ -52,6 +62,12 @@ class Settings:
         control="rejectnullsenders",
         env="REJECTNULLSENDERS",
         help="Turn away, for now, every message without a sender.",
+    )
+    mfcheck: int = setting(
+        0,
+        control="mfcheck",
+        env="MFCHECK",
+        help="Refuse senders whose domain has neither MX nor address; 2: and log them, 3: and log those that have.",
     )
 
 
@@ -85,10 +101,27 @@ class BadMail(Plugin[Settings]):
         return {name: make(read_lines(self.context.home.control(name)) or []) for name in names}
 
     @hook
-    def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
-        if not transaction.sender and self.settings_for(session).rejectnullsenders:
-            return NO_NULL_SENDER
+    async def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
+        settings = self.settings_for(session)
+        if not transaction.sender:
+            return NO_NULL_SENDER if settings.rejectnullsenders else None
+        if settings.mfcheck and not session.may_relay and not transaction.is_sender_vouched:
+            _, at, domain = transaction.sender.rpartition(b"@")
+            return await self.check_domain(domain, settings.mfcheck) if at else None
         return None
+
+    async def check_domain(self, domain: bytes, level: int) -> Verdict | None:
+        """Refuse a sender's domain that takes no mail."""
+        if not domain or domain.startswith(b"["):
+            return None
+        try:
+            found = await takes_mail(self.context.resolver(), domain)
+        except TemporaryFailure as failure:
+            self.log(f"mfcheck: {domain!r}: {failure}")
+            return NO_DNS
+        if level >= (LOG_ALL if found else LOG_FAILURES):
+            self.log(f"mfcheck: {domain!r} {'exists' if found else 'does not exist'}")
+        return None if found else NO_SUCH_DOMAIN
 
     @hook
     def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
@@ -125,3 +158,17 @@ def is_relay_test(address: bytes) -> bool:
     """Return whether the local part asks to be sent on: joe%elsewhere, elsewhere!joe, "joe@elsewhere"."""
     local, at, _ = address.rpartition(b"@")
     return bool(at) and any(mark in local for mark in (b"@", b"%", b"!"))
+
+
+async def takes_mail(resolver: Resolver, domain: bytes) -> bool:
+    """Return whether a domain names hosts for its mail, or is one. Raises TemporaryFailure."""
+    budget = Budget(DNS_LOOKUPS, DNS_SECONDS)
+    mx = await resolver.lookup(domain, "MX", budget)
+    if mx.status is Status.FOUND:
+        # A null MX says that there is no mail (RFC 7505).
+        return any(record.host for record in mx.records)
+    if mx.status is Status.NO_DATA:
+        for rdtype in ("A", "AAAA"):
+            if (await resolver.lookup(domain, rdtype, budget)).status is Status.FOUND:
+                return True
+    return False

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from pluq import Recipient, Session, Transaction, Verdict
 from pluq.config import Home
+from pluq.dns import Resolver
 from pluq.testing.conformance import Conformance
+from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
-from pluq_badmail import BAD_HELO, BAD_RECIPIENT, BAD_SENDER, NO_NULL_SENDER, NO_RELAY, BadMail
+from pluq_badmail import BAD_HELO, BAD_RECIPIENT, BAD_SENDER, NO_DNS, NO_NULL_SENDER, NO_RELAY, NO_SUCH_DOMAIN, BadMail
 from pluq_badmail.patterns import PlainList, Rule, Rules
 
 MATCHES = [
@@ -70,7 +72,7 @@ def home(tmp_path: Path) -> Home:
     return Home(str(tmp_path))
 
 
-def ask(
+async def ask(
     home: Home, files: dict[str, str], session: Session, sender: bytes = b"s@x", recipient: bytes = b"r@x"
 ) -> Verdict | None:
     for name, text in files.items():
@@ -80,7 +82,7 @@ def ask(
     transaction = Transaction(sender)
     asked = Recipient(recipient)
     return (
-        plugin.smtp_mail(session, transaction)
+        await plugin.smtp_mail(session, transaction)
         or plugin.smtp_rcpt(session, transaction, asked)
         or plugin.smtp_rcpt_allowed(session, asked)
     )
@@ -103,15 +105,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("files", "environment", "addresses", "verdict"), CASES)
-def test_who_is_refused(
+async def test_who_is_refused(
     home: Home, files: dict[str, str], environment: dict[str, str], addresses: dict[str, bytes], verdict: Verdict | None
 ) -> None:
-    assert ask(home, files, Session(environment=dict(environment), helo=b"client"), **addresses) == verdict
+    assert await ask(home, files, Session(environment=dict(environment), helo=b"client"), **addresses) == verdict
 
 
-def test_a_client_that_gave_no_name_is_not_refused_for_it(home: Home) -> None:
-    assert ask(home, {"badhelo": ".*\n"}, Session(helo=None)) is None
-    assert ask(home, {"badhelo": "^$\n"}, Session(helo=b"")) == BAD_HELO
+async def test_a_client_that_gave_no_name_is_not_refused_for_it(home: Home) -> None:
+    assert await ask(home, {"badhelo": ".*\n"}, Session(helo=None)) is None
+    assert await ask(home, {"badhelo": "^$\n"}, Session(helo=b"")) == BAD_HELO
 
 
 def test_what_another_plugin_vouches_for_passes_the_lists(home: Home) -> None:
@@ -126,10 +128,60 @@ def test_what_another_plugin_vouches_for_passes_the_lists(home: Home) -> None:
     assert session.bad_recipients == 0
 
 
-def test_messages_without_a_sender_can_be_turned_away(home: Home) -> None:
+async def test_messages_without_a_sender_can_be_turned_away(home: Home) -> None:
     plugin = make_plugin(BadMail, home=home)
-    assert plugin.smtp_mail(Session(environment={"REJECTNULLSENDERS": "1"}), Transaction(b"")) == NO_NULL_SENDER
-    assert plugin.smtp_mail(Session(), Transaction(b"")) is None
+    assert await plugin.smtp_mail(Session(environment={"REJECTNULLSENDERS": "1"}), Transaction(b"")) == NO_NULL_SENDER
+    assert await plugin.smtp_mail(Session(), Transaction(b"")) is None
+
+
+ZONE = {
+    "mail.example": [("MX", (10, "mx.mail.example"))],
+    "host.example": [("A", "192.0.2.1")],
+    "six.example": [("AAAA", "2001:db8::1")],
+    "null.example": [("MX", (0, "."))],
+    "text.example": [("TXT", "no mail here")],
+    "broken.example": Fault.SERVFAIL,
+    "silent.example": Fault.TIMEOUT,
+}
+DOMAINS = [
+    (b"joe@mail.example", {}, None),
+    (b"joe@host.example", {}, None),
+    (b"joe@six.example", {}, None),
+    (b"joe@[192.0.2.9]", {}, None),
+    (b"joe", {}, None),
+    (b"", {}, None),
+    (b"joe@null.example", {}, NO_SUCH_DOMAIN),
+    (b"joe@text.example", {}, NO_SUCH_DOMAIN),
+    (b"joe@nowhere.example", {}, NO_SUCH_DOMAIN),
+    (b"joe@nowhere.example", RELAY, None),
+    (b"joe@nowhere.example", {"MFCHECK": "0"}, None),
+    (b"joe@broken.example", {}, NO_DNS),
+    (b"joe@silent.example", {}, NO_DNS),
+    (b"joe@" + b"x" * 70 + b".example", {}, NO_SUCH_DOMAIN),
+    (b"joe@a..example", {}, NO_SUCH_DOMAIN),
+]
+
+
+@pytest.mark.parametrize(("sender", "environment", "verdict"), DOMAINS)
+async def test_a_senders_domain_must_exist(sender: bytes, environment: dict[str, str], verdict: Verdict | None) -> None:
+    with FakeDns(ZONE) as server:
+        resolver = Resolver([server.address], timeout=0.2, attempts=1)
+        plugin = make_plugin(BadMail, resolver=lambda: resolver, mfcheck=1)
+        session = Session(environment=environment)
+        assert await plugin.smtp_mail(session, Transaction(sender)) == verdict
+        await resolver.close()
+
+
+@pytest.mark.parametrize(("level", "logged"), [(1, []), (2, ["nowhere"]), (3, ["mail", "nowhere"])])
+async def test_what_is_found_out_is_logged_from_its_level_on(level: int, logged: list[str]) -> None:
+    with FakeDns(ZONE) as server:
+        resolver = Resolver([server.address], timeout=0.2, attempts=1)
+        lines: list[str] = []
+        plugin = make_plugin(BadMail, resolver=lambda: resolver, mfcheck=level, log=lines.append)
+        for name in (b"mail", b"nowhere"):
+            await plugin.smtp_mail(Session(), Transaction(b"joe@" + name + b".example"))
+        await resolver.close()
+    assert [word for line in lines for word in ("mail", "nowhere") if f"'{word}.example'" in line] == logged
 
 
 def test_check_names_the_file_and_the_line_that_is_no_pattern(home: Home) -> None:
