@@ -41,6 +41,7 @@ def ending(name, *_):
 def role(name, stubborn):
     signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else partial(ending, name))
     signal.signal(signal.SIGHUP, lambda *_: note(f"{name} hup"))
+    signal.signal(signal.SIGQUIT, lambda *_: note(f"{name} quit"))
     comm = open("/proc/self/comm").read().strip()
     flags = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
     note(f"{name} start pid={os.getpid()} comm={comm} no_new_privs={flags['NoNewPrivs']} "
@@ -50,12 +51,17 @@ def role(name, stubborn):
 
 def make(name, stage, hup=False, stubborn=False, setuid=False):
     passes = frozenset({signal.SIGHUP} if hup else ())
-    return Role(name, current_identity(), partial(role, name, stubborn), (events, kept), 0o027, passes, setuid, stage)
+    return Role(name, current_identity(), partial(role, name, stubborn), (events, kept), 0o027, passes, setuid, stage,
+                signal.SIGQUIT)
 
 roles = [make("base", 2, setuid=True), make("front", 1, hup=True)]
 if "stubborn" in sys.argv:
     roles.append(make("mule", 1, stubborn=True))
-reload = (lambda: False) if "broken" in sys.argv else (lambda: True)
+if "other" in sys.argv:
+    after = [roles[0], make("front2", 1)]
+    reload = lambda: after
+else:
+    reload = (lambda: None) if "broken" in sys.argv else (lambda: roles)
 sys.exit(Supervisor(roles, Notifier(os.environ), reload=reload, drain_seconds=0.3).run())
 """
 
@@ -143,6 +149,33 @@ def test_a_broken_configuration_is_not_passed_on(start):
     stack.process.send_signal(signal.SIGHUP)
     assert stack.stop() == 0
     assert not stack.lines("front hup")
+
+
+def test_a_role_that_is_needed_no_more_retires_when_its_place_is_taken(start):
+    stack = start("other")
+    front, base = stack.pid("front"), stack.pid("base")
+    stack.process.send_signal(signal.SIGHUP)
+    stack.wait_lines("front quit")
+    stack.pid("front2")
+    os.kill(front, 0)  # it has not been told to end
+    assert stack.pid("base") == base
+    assert not stack.lines("front hup")
+
+    os.kill(front, signal.SIGKILL)
+    os.kill(stack.pid("front2"), signal.SIGKILL)
+    stack.wait_lines("front2 start", 2)
+    assert len(stack.lines("front start")) == 1
+    assert stack.stop() == 0
+
+
+def test_term_ends_the_retired_too(start):
+    stack = start("other")
+    stack.pid("front"), stack.pid("base")
+    stack.process.send_signal(signal.SIGHUP)
+    stack.wait_lines("front quit")
+    stack.pid("front2")
+    assert stack.stop() == 0
+    assert stack.lines("front end")
 
 
 def test_a_role_has_only_what_is_its_own(start):

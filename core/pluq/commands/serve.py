@@ -7,13 +7,13 @@ Checks the configuration, binds the ports and sockets, forks the roles, each as 
     pop3d    qmailp   gives mail to its owners            run/logins -> logins; (where a profile has this protocol)
     logins   root     starts checkpassword for pop3d
     queue    qmailq   owns the queue directory            run/todo -> send
-    send     qmails   decides who gets it and when        run/lspawn, run/rspawn
+    send     qmails   decides who gets it and when        run/lspawn, run/rspawn; takes orders on run/send
     lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
     rspawn   qmailr   delivers elsewhere
     keys     root     hands private keys to smtpd and rspawn           (not in a stack of one user)
 
-TERM drains and stops, HUP re-reads the control files, ALRM tries everything again now. The lines of qmail-send go to standard
-output, the supervisor's own to standard error. Under systemd: Type=notify-reload, sockets may be passed.
+TERM drains and stops; HUP re-reads the control files and pluq.toml, and listens where that says now; ALRM tries everything again now.
+The lines of qmail-send go to standard output, the supervisor's own to standard error. Under systemd: Type=notify, sockets may be passed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,12 +31,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pluq.config import Home, Ids
+    from pluq.supervisor.notify import Notifier
+    from pluq.supervisor.ports import Port, Ports
     from pluq.supervisor.privileges import Identity
     from pluq.supervisor.processes import Role
 
 # A stack that is being stopped needs its grace; whoever starts the next one waits for it.
 LOCK_SECONDS = 15.0
-DEFAULT_LISTEN = "0.0.0.0:25"
+# What a service manager tells us.
+MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 # The roles that listen: the user, and the module with Listener and run().
 SERVERS = {
     "smtpd": ("qmaild", "pluq.smtpd.server"),
@@ -49,16 +52,15 @@ HUP_ALRM = frozenset({signal.SIGHUP, signal.SIGALRM})
 
 @dataclass(frozen=True)
 class Sockets:
-    """Everything that is bound before the first role starts. `listening` has what profiles listen on, by the role that serves them."""
+    """The Unix sockets, which are bound before the first role starts."""
 
     keys: socket.socket | None
-    logins: socket.socket | None
-    listening: dict[str, list[tuple[socket.socket, str]]]
     qmqp: socket.socket
     lease: socket.socket
     todo: socket.socket
     lspawn: socket.socket
     rspawn: socket.socket
+    send: socket.socket
 
 
 def main() -> int:
@@ -69,8 +71,8 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
-    where = f"listen here (default: what the profiles say, else {DEFAULT_LISTEN})"
-    parser.add_argument("--listen", metavar="ADDR:PORT", action="append", help=where)
+    where = "listen here (default: what the profiles say, without profiles 0.0.0.0:25)"
+    parser.add_argument("--listen", metavar="ADDR:PORT", action="append", default=[], help=where)
     options = parser.parse_args()
     if options.home:
         os.environ["PLUQ_HOME"] = os.path.abspath(options.home)
@@ -83,22 +85,24 @@ def main() -> int:
     return 111
 
 
-def serve(home: Home, listen: list[str] | None) -> int:
-    """Run the stack of this home until TERM. Raises ConfigError before anything is started."""
+def serve(home: Home, listen: list[str]) -> int:
+    """Run the stack of this home until TERM. Raises ConfigError before anything is started, ValueError for `listen`."""
     from pluq.supervisor import processes
     from pluq.supervisor.notify import Notifier
+    from pluq.supervisor.ports import Ports
 
+    notifier, ports = Notifier(os.environ), Ports.from_environment(listen, os.environ)
+    for name in MANAGERS:  # they are for us, not for what users start
+        os.environ.pop(name, None)
     ids = home.ids()
     keys = bind_keys(home, ids)
     with answered_keys(home, ids, keys):
         if not configuration_is_sound(home, ids):
             return 111
-    notifier = Notifier(os.environ)
-    sockets = bind(home, ids, listen, keys)
-    stack = roles(home, ids, sockets)
+    stack = Stack(home, ids, bind(home, ids, keys), ports, notifier)
+    roles = stack.roles()
     processes.freeze_memory()
-    supervisor = processes.Supervisor(stack, notifier, reload=partial(configuration_is_sound, home, ids))
-    return supervisor.run()
+    return processes.Supervisor(roles, notifier, reload=stack.reload).run()
 
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
@@ -146,56 +150,78 @@ def answered_keys(home: Home, ids: Ids, sock: socket.socket | None) -> Iterator[
             os.waitpid(pid, 0)
 
 
-def bind(home: Home, ids: Ids, listen: list[str] | None, keys: socket.socket | None) -> Sockets:
-    """Bind all sockets. The Unix ones belong to the single user who connects to each."""
+def bind(home: Home, ids: Ids, keys: socket.socket | None) -> Sockets:
+    """Bind the Unix sockets. Each belongs to the single user who connects to it."""
     from pluq.supervisor.sockets import bind_unix
 
     stream, packets = socket.SOCK_STREAM, socket.SOCK_SEQPACKET
-    listening = listening_sockets(home, listen)
-    logins = None
-    if "pop3d" in listening:
-        logins = bind_unix(f"{home.run}/logins", packets, 0o600, ids.uid["qmailp"])
     return Sockets(
         keys=keys,
-        logins=logins,
-        listening=listening,
         qmqp=bind_unix(f"{home.run}/qmqp", stream, 0o666, os.geteuid()),
         lease=bind_unix(f"{home.run}/lease", packets, 0o600, ids.uid["qmaild"]),
         todo=bind_unix(f"{home.run}/todo", packets, 0o600, ids.uid["qmails"]),
         lspawn=bind_unix(f"{home.run}/lspawn", stream, 0o600, ids.uid["qmails"]),
         rspawn=bind_unix(f"{home.run}/rspawn", stream, 0o600, ids.uid["qmails"]),
+        send=bind_unix(f"{home.run}/send", packets, 0o600, os.geteuid()),
     )
 
 
-def listening_sockets(home: Home, listen: list[str] | None) -> dict[str, list[tuple[socket.socket, str]]]:
-    """Return, by role, the listening sockets with their profiles: those of --listen, else the service manager's, else the profiles' own.
+class Stack:
+    """The roles of a home, as its configuration wants them: now, and after a HUP.
 
-    Those of --listen have the profile in PLUQ_PROFILE. The service manager names the profile of each (FileDescriptorName=).
+    A server whose ports or number of workers change is another role: the new process shares the ports that stay with the old one,
+    which lets all of them go and serves the sessions that it has to their end.
     """
-    from pluq.config.site import STOCK, Profile, read_site
-    from pluq.supervisor.sockets import bind_tcp, inherited, parse_address
 
-    site = read_site(home)
-    profile = os.environ.get("PLUQ_PROFILE", STOCK)
-    passed = [] if listen else inherited(os.environ)
-    if listen:
-        wanted = [(text, profile) for text in listen]
-    else:
-        wanted = [(text, one.name) for one in site.profiles.values() for text in one.listen]
-        if not site.profiles:
-            wanted = [(DEFAULT_LISTEN, STOCK)]
-    if passed:
-        found = [(sock, name if name in site.profiles else profile) for sock, name in passed]
-    else:
-        found = [(bind_tcp(parse_address(text)), name) for text, name in wanted]
-    by_role: dict[str, list[tuple[socket.socket, str]]] = {}
-    for sock, name in found:
-        by_role.setdefault(site.profiles.get(name, Profile(name)).role, []).append((sock, name))
-    return by_role
+    def __init__(self, home: Home, ids: Ids, sockets: Sockets, ports: Ports, notifier: Notifier) -> None:
+        self._home = home
+        self._ids = ids
+        self._ports = ports
+        self._notifier = notifier
+        self._fixed = fixed_roles(home, ids, sockets)
+        self._servers: dict[str, tuple[object, Role]] = {}
+        self._logins: Role | None = None
+
+    def roles(self) -> list[Role]:
+        """Bind what is to be bound, and return the stack. Raises ConfigError; then everything is as it was."""
+        from pluq.config.site import Profile, read_site
+        from pluq.listen.worker import worker_count
+
+        site = read_site(self._home)
+        found = self._ports.follow(site)
+        by_role: dict[str, list[Port]] = {}
+        for port in found:
+            by_role.setdefault(site.profiles.get(port.profile, Profile(port.profile)).role, []).append(port)
+        servers: dict[str, tuple[object, Role]] = {}
+        for name, its_ports in by_role.items():
+            shape = (its_ports, worker_count(site, [port.profile for port in its_ports]))
+            if name in self._servers and self._servers[name][0] == shape:
+                servers[name] = self._servers[name]
+            else:
+                servers[name] = (shape, server(self._home, self._ids, name, its_ports))
+        self._servers = servers
+        if "pop3d" in by_role and self._logins is None:
+            self._logins = logins(self._home, self._ids)
+        self._notifier.status("listening on " + (", ".join(map(str, found)) or "no port"))
+        return [*self._fixed, *(role for _, role in servers.values()), *([self._logins] if self._logins else [])]
+
+    def reload(self) -> list[Role] | None:
+        """HUP: return the stack as it is to be from now on, None if it has to stay as it is; the administrator is told why."""
+        from pluq.errors import ConfigError
+
+        if configuration_is_sound(self._home, self._ids):
+            try:
+                return self.roles()
+            except ConfigError as error:
+                sys.stderr.write(f"pluq serve: {error}\n")
+        sys.stderr.write("pluq serve: nothing was reloaded: what was read before stays in force\n")
+        sys.stderr.flush()
+        self._notifier.status("the last reload was refused, see the log; what was read before stays in force")
+        return None
 
 
-def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
-    """Return the stack. What is imported here is shared by all roles."""
+def fixed_roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
+    """Return the roles that every stack has. What is imported here is shared by all roles."""
     import pluq.local.workers
     import pluq.queue.daemon
     import pluq.queue.lease_client
@@ -208,7 +234,8 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
         return identity(ids, user, group)
 
     queue = partial(pluq.queue.daemon.run, home, sockets.qmqp, sockets.lease, sockets.todo)
-    send = partial(pluq.send.loop.run, home, f"{home.run}/todo", f"{home.run}/lspawn", f"{home.run}/rspawn", 1)
+    paths = (f"{home.run}/todo", f"{home.run}/lspawn", f"{home.run}/rspawn")
+    send = partial(pluq.send.loop.run, home, *paths, 1, sockets.send)
     lspawn = partial(pluq.local.workers.run, home, sockets.lspawn)
     rspawn = partial(pluq.remote.workers.run, home, sockets.rspawn)
     queue_fds = tuple(sock.fileno() for sock in (sockets.qmqp, sockets.lease, sockets.todo))
@@ -223,29 +250,34 @@ def roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
             "lspawn", who("root", "qmail"), lspawn, (sockets.lspawn.fileno(),), passes=HUP, starts_setuid=True, stage=2
         ),
         Role("rspawn", who("qmailr", "qmail"), rspawn, (sockets.rspawn.fileno(),), passes=HUP, stage=2),
-        Role("send", who("qmails", "qmail"), send, passes=HUP_ALRM),
-        *servers(home, ids, sockets),
+        Role("send", who("qmails", "qmail"), send, (sockets.send.fileno(),), passes=HUP_ALRM),
     ]
 
 
-def servers(home: Home, ids: Ids, sockets: Sockets) -> Iterator[Role]:
-    """Yield the roles that listen, and what they need."""
+def server(home: Home, ids: Ids, name: str, ports: Sequence[Port]) -> Role:
+    """Return a role that listens."""
     from pluq.supervisor.processes import Role
 
-    for name, found in sockets.listening.items():
-        user, module = SERVERS[name]
-        server = importlib.import_module(module)
-        run = partial(server.run, home, [server.Listener(sock, profile) for sock, profile in found])
-        fds = tuple(sock.fileno() for sock, _ in found)
-        # A site's QMAILQUEUE or checkpassword program may be set-uid.
-        yield Role(name, identity(ids, user, "nofiles"), run, fds, passes=HUP, starts_setuid=name != "pop3d")
-    if sockets.logins is not None:
-        import pluq.pop3.logins
+    user, module = SERVERS[name]
+    code = importlib.import_module(module)
+    run = partial(code.run, home, [code.Listener(port.sock, port.profile) for port in ports])
+    fds = tuple(port.sock.fileno() for port in ports)
+    # A site's QMAILQUEUE or checkpassword program may be set-uid.
+    may_setuid = name != "pop3d"
+    who = identity(ids, user, "nofiles")
+    return Role(name, who, run, fds, passes=HUP, starts_setuid=may_setuid, farewell=signal.SIGQUIT)
 
-        run = partial(pluq.pop3.logins.run, home, ids, sockets.logins)
-        fds = (sockets.logins.fileno(),)
-        who = identity(ids, "root", "qmail")
-        yield Role("logins", who, run, fds, umask=0o022, passes=HUP, starts_setuid=True, stage=2)
+
+def logins(home: Home, ids: Ids) -> Role:
+    """Return the role that starts checkpassword for pop3d."""
+    import pluq.pop3.logins
+    from pluq.supervisor.processes import Role
+    from pluq.supervisor.sockets import bind_unix
+
+    sock = bind_unix(f"{home.run}/logins", socket.SOCK_SEQPACKET, 0o600, ids.uid["qmailp"])
+    run = partial(pluq.pop3.logins.run, home, ids, sock)
+    who = identity(ids, "root", "qmail")
+    return Role("logins", who, run, (sock.fileno(),), umask=0o022, passes=HUP, starts_setuid=True, stage=2)
 
 
 def identity(ids: Ids, user: str, group: str) -> Identity:

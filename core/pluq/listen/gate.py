@@ -270,6 +270,13 @@ class Gate(ABC, Generic[S, C]):
         if not self._is_open:  # the limit was reached meanwhile
             self.pause()
 
+    def let_go(self) -> None:
+        """Listen no more, for good; what came in stays."""
+        self.pause()
+        for sock in self.sockets:
+            sock.close()
+        self.sockets.clear()
+
     def pause(self) -> None:
         """Let new clients wait in the kernel's queue."""
         self._is_open = False

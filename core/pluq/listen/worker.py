@@ -5,6 +5,7 @@
 A worker is one event loop (uvloop where it is installed) that serves each listener by the Gate of its protocol.
 
 TERM   no new connections; sessions between messages are ended, the others end their message; out within DRAIN_SECONDS
+QUIT   others listen in our place: the ports are let go, and each session comes to its own end
 HUP    plugins, rules and control files are read anew; what cannot be used is logged and the old goes on. Sessions keep theirs
 
 Control files and rules are also read anew when they change. There are no look-ups of names: rules of the form =host do not match,
@@ -21,7 +22,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,7 @@ class Worker:
             self.loop.add_signal_handler(signum, leave.set)
         if self._lifeline is not None:
             self.loop.add_reader(self._lifeline, leave.set)
+        self.loop.add_signal_handler(signal.SIGQUIT, self._let_go, leave)
         self.loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn(self._renew()))
         for listener in self._listeners:
             gate = self._gates.get(listener.profile) or self._make_gate(self, listener.profile)
@@ -137,6 +139,19 @@ class Worker:
         if self._lifeline is not None:
             self.loop.remove_reader(self._lifeline)
         await self._leave()
+
+    def _let_go(self, leave: asyncio.Event) -> None:
+        """QUIT: listen no more, and leave when the last session has ended."""
+        self.is_leaving = True
+        for gate in self._gates.values():
+            gate.let_go()
+        self.spawn(self._leave_when_empty(leave))
+        # Not at once: a connection may just have been accepted.
+        self.loop.call_soon(self.check_empty)
+
+    async def _leave_when_empty(self, leave: asyncio.Event) -> None:
+        await self._empty.wait()
+        leave.set()
 
     async def _renew(self) -> None:
         """HUP: read the site, and all that it names."""
@@ -199,15 +214,15 @@ class Worker:
 # -- processes
 
 
-def worker_count(site: Site, listeners: Sequence[Listener]) -> int:
-    """Return how many workers there are: what a profile asks for, else one for two processors (the queue needs the others)."""
-    wanted = [site.profiles[one.profile].workers for one in listeners if one.profile in site.profiles]
+def worker_count(site: Site, profiles: Iterable[str]) -> int:
+    """Return how many workers serve these profiles: what one of them asks for, else one for two processors (the queue needs the others)."""
+    wanted = [site.profiles[name].workers for name in profiles if name in site.profiles]
     return max([count for count in wanted if count], default=max(1, (os.cpu_count() or 1) // 2))
 
 
 def run(home: Home, listeners: Sequence[Listener], role: str, make_gate: MakeGate) -> int:
     """Serve until TERM. Raises ConfigError for what keeps it from beginning."""
-    count = worker_count(read_site(home), listeners)
+    count = worker_count(read_site(home), [one.profile for one in listeners])
 
     def serve(index: int, lifeline: int | None = None) -> None:
         serve_worker(Worker(home, listeners, role, make_gate, index, count, lifeline))
@@ -217,7 +232,11 @@ def run(home: Home, listeners: Sequence[Listener], role: str, make_gate: MakeGat
     else:
         from pluq.listen.workers import Workers
 
-        Workers([partial(serve, index) for index in range(count)]).run()
+        def let_go() -> None:
+            for listener in listeners:
+                listener.sock.close()
+
+        Workers([partial(serve, index) for index in range(count)], let_go).run()
     return 0
 
 

@@ -1,6 +1,6 @@
 """Several workers on the same sockets: forked, watched, told what their parent is told.
 
-The parent serves nobody. A worker that dies is replaced after a moment; TERM and HUP are passed on, and the parent ends when all
+The parent serves nobody. A worker that dies is replaced after a moment; TERM, QUIT and HUP are passed on, and the parent ends when all
 workers have. Each worker is given the reading end of a pipe that nobody writes to: its end is the end of the parent.
 """
 
@@ -18,14 +18,15 @@ Work = Callable[[int], None]
 # A worker that cannot live must not make us fork all the time.
 RESTART_SECONDS = 1.0
 
-PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class Workers:
-    """The workers of one parent. `run` blocks until TERM."""
+    """The workers of one parent. `run` blocks until TERM. `let_go` closes what they listen on, here: they will not start again."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
+    def __init__(self, works: Sequence[Work], let_go: Callable[[], None]) -> None:
         self._works = works
+        self._let_go = let_go
         self._running: dict[int, Work] = {}
         self._is_leaving = False
         self._lifeline, self._held = os.pipe()
@@ -44,6 +45,8 @@ class Workers:
 
     def _pass_on(self, signum: int, frame: object) -> None:
         self._is_leaving = self._is_leaving or signum != signal.SIGHUP
+        if signum == signal.SIGQUIT:
+            self._let_go()
         for pid in list(self._running):
             try:
                 os.kill(pid, signum)

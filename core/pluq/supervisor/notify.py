@@ -32,6 +32,10 @@ class Notifier:
     def ready(self) -> None:
         self.send("READY=1")
 
+    def status(self, text: str) -> None:
+        """Say in one line what we do; `systemctl status` shows it."""
+        self.send("STATUS=" + " ".join(text.split()))
+
     def reloading(self) -> None:
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 

@@ -4,6 +4,8 @@ A role is a function that runs until TERM. It is forked without exec, so that al
 before. Signals: TERM and INT drain and stop; HUP and ALRM are passed to the roles that know them.
 
     running  --exits-->  waiting (0.1 s, doubled at each early death, at most 30 s)  --> running
+    HUP      the stack may want other roles from now on: new ones start, and those that it needs no more retire (their `farewell`):
+             they do what they have begun, are not started again, and take as long as it takes
     TERM     stage 1 (accepting and sending) ends, then stage 2 (what stage 1 stands on); after the grace KILL.
 
 The supervisor owns no mail and writes no file: killing it, or any role, loses nothing. The roles of a killed supervisor get TERM.
@@ -43,7 +45,7 @@ class Role:
 
     `run` blocks until TERM. `descriptors` are the ones that the role keeps besides 0, 1 and 2. `passes` are the signals that it
     knows. `starts_setuid`: the site's programs that it starts may be set-uid, or it becomes the users that it delivers to.
-    `stage` is 1 for what ends first at TERM.
+    `stage` is 1 for what ends first at TERM. `farewell` is the signal for a role that another one has taken the place of.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Role:
     passes: frozenset[signal.Signals] = frozenset()
     starts_setuid: bool = False
     stage: int = 1
+    farewell: signal.Signals = signal.SIGTERM
 
 
 @dataclass
@@ -69,14 +72,19 @@ class Watch:
 
 @dataclass
 class Supervisor:
-    """Runs the roles until TERM. `reload` is called at HUP before the roles get it and returns whether they should."""
+    """Runs the roles until TERM.
+
+    `reload` is called at HUP and returns the roles of the stack from now on; a role that stays is the same object, and gets the signal.
+    None: the configuration cannot be used, everything stays as it is.
+    """
 
     roles: Sequence[Role]
     notifier: Notifier
-    reload: Callable[[], bool] = lambda: True
+    reload: Callable[[], Sequence[Role] | None] = lambda: None
     drain_seconds: float = DRAIN_SECONDS
     clock: Callable[[], float] = time.monotonic
     _watches: list[Watch] = field(default_factory=list, init=False)
+    _retired: list[Watch] = field(default_factory=list, init=False)
 
     def run(self) -> int:
         """Start the roles, return 0 when all of them are down."""
@@ -128,6 +136,7 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            self._retired = [watch for watch in self._retired if watch.pid != pid]
             for watch in self._watches:
                 if watch.pid == pid:
                     self._ended(watch, os.waitstatus_to_exitcode(status))
@@ -143,9 +152,24 @@ class Supervisor:
 
     def _reload(self) -> None:
         self.notifier.reloading()
-        if self.reload():
-            self._pass(signal.SIGHUP)
+        roles = self.reload()
+        if roles is not None:
+            self._replace(roles)
         self.notifier.ready()
+
+    def _replace(self, roles: Sequence[Role]) -> None:
+        """Go on with these roles. The new ones run before the others retire, so that somebody always accepts."""
+        known = {id(watch.role): watch for watch in self._watches}
+        wanted = {id(role) for role in roles}
+        gone = [watch for key, watch in known.items() if key not in wanted]
+        self._watches = [watch for key, watch in known.items() if key in wanted]
+        self._pass(signal.SIGHUP)
+        self._watches += [Watch(role) for role in roles if id(role) not in known]
+        self._start_due()
+        for watch in gone:
+            if watch.pid:
+                os.kill(watch.pid, watch.role.farewell)
+                self._retired.append(watch)
 
     def _pass(self, signum: signal.Signals) -> None:
         for watch in self._watches:
@@ -154,9 +178,10 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Take the stages down one after the other. Whoever outlives the patience is killed: nothing depends on its end."""
-        stages = sorted({role.stage for role in self.roles})
+        watched = [*self._watches, *self._retired]
+        stages = sorted({watch.role.stage for watch in watched})
         for stage in stages:
-            watches = [watch for watch in self._watches if watch.role.stage == stage]
+            watches = [watch for watch in watched if watch.role.stage == stage]
             self._signal(watches, signal.SIGTERM)
             if not self._wait_down(watches, LAST_STAGE_SECONDS if stage == stages[-1] else self.drain_seconds):
                 self._signal(watches, signal.SIGKILL)
@@ -172,7 +197,7 @@ class Supervisor:
     def _wait_down(self, watches: Sequence[Watch], seconds: float) -> bool:
         deadline = self.clock() + seconds
         while any(watch.pid for watch in watches):
-            self._reap_stopped()
+            self._reap_stopped(watches)
             left = deadline - self.clock()
             if left <= 0:
                 break
@@ -180,8 +205,8 @@ class Supervisor:
                 signal.sigtimedwait({signal.SIGCHLD}, left)
         return not any(watch.pid for watch in watches)
 
-    def _reap_stopped(self) -> None:
-        for watch in self._watches:
+    def _reap_stopped(self, watches: Sequence[Watch]) -> None:
+        for watch in watches:
             if watch.pid and os.waitpid(watch.pid, os.WNOHANG)[0]:
                 watch.pid = 0
 

@@ -52,17 +52,33 @@ def parse_address(text: str) -> Address:
 
 def bind_tcp(address: Address) -> socket.socket:
     """Listen on a TCP port. Raises ConfigError, which tells the address and why not."""
+    try:
+        try:
+            return _listening(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # It may be ours and about to go: then it is marked (ports.sharing). A stranger's is not, and this fails again.
+            sock = _listening(address, shared=True)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+            return sock
+    except OSError as error:
+        raise ConfigError(f"listen {address}", os.strerror(error.errno or 0)) from error
+
+
+def _listening(address: Address, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address.host, address.port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ConfigError(f"listen {address}", os.strerror(error.errno or 0)) from error
+        raise
     return sock
 
 

@@ -54,10 +54,10 @@ def wait_until(condition: Callable[[], T], what: str | Callable[[], str], patien
     return value
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = "127.0.0.1") -> bool:
     """Say whether an SMTP server greets on the port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 2) as sock:
+        with socket.create_connection((host, port), 2) as sock:
             greeting = sock.recv(512)
             sock.sendall(b"QUIT\r\n")
             return greeting.startswith(b"220")
