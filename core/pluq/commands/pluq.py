@@ -13,6 +13,7 @@ VERBS = {
     "config": "show each effective setting of a profile and where it came from",
     "demo": "try it: a mail system as the current user, with a first message delivered",
     "docs": "print documentation that is made from the code: hooks, settings",
+    "explain": "say what would happen to mail for an address, and why; replay a dialogue",
     "migrate": "say what becomes of a qmail site, and write the pluq.toml that keeps it as it is",
     "init": "make a qmail home: folders, queue, first control files, links to the programs",
     "plugin": "make a folder with a new plugin that passes its own tests",

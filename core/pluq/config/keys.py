@@ -27,8 +27,8 @@ SECONDS = 10.0
 class KeyReader:
     """Reads files with the help of the role "keys". Call it with a path; it raises OSError."""
 
-    def __init__(self, home: Home) -> None:
-        self.socket_path = f"{home.run}/keys"
+    def __init__(self, home: Home, socket_path: str | None = None) -> None:
+        self.socket_path = socket_path or f"{home.run}/keys"
 
     def __call__(self, path: str) -> bytes:
         try:

@@ -148,6 +148,10 @@ def smtp_auth(session: Session, login: Login) -> Verdict | None:
     """A client proved who it is; `session.login` is not yet set. A refusal takes the place of the success reply."""
 
 
+def smtp_login_as(session: Session, connection: Any, user: bytes) -> bool | None:
+    """Make the session that of a user who has proved nothing, for `pluq explain --user` alone; return whether it could be done."""
+
+
 def smtp_mail(session: Session, transaction: Transaction) -> Verdict | None:
     """MAIL, after its syntax was found good."""
 
@@ -200,7 +204,7 @@ def queue_open(environment: Mapping[str, str]) -> Any:
 
 
 def transaction_end(session: Session, transaction: Transaction, outcome: str) -> None:
-    """A transaction ended, exactly once: "queued", "rejected", "reset" or "lost"."""
+    """A transaction ended, exactly once: "queued", "discarded", "rejected", "reset" or "lost"."""
 
 
 def smtp_disconnect(session: Session, reason: str) -> None:
@@ -268,6 +272,10 @@ def remote_outcome(delivery: Delivery, outcome: str, text: bytes) -> tuple[str, 
     """See the outcome ("K", "Z", "D") of an attempt and its report; return another pair to change it."""
 
 
+def remote_explain(delivery: Delivery, host: bytes) -> Sequence[str]:  # type: ignore[empty-body]
+    """Return sentences on what will be done with a host that mail goes to, for `pluq explain`. Sync."""
+
+
 # -- local delivery
 
 
@@ -308,6 +316,7 @@ KINDS: Mapping[str, Kind] = {
     "smtp_verbs": Kind.COLLECT,
     "smtp_command": Kind.DECIDE,
     "smtp_auth": Kind.DECIDE,
+    "smtp_login_as": Kind.FIRST,
     "smtp_mail": Kind.DECIDE,
     "smtp_rcpt": Kind.DECIDE,
     "smtp_rcpt_allowed": Kind.DECIDE,
@@ -334,6 +343,7 @@ KINDS: Mapping[str, Kind] = {
     "remote_params": Kind.COLLECT,
     "remote_message": Kind.EACH,
     "remote_outcome": Kind.FOLD,
+    "remote_explain": Kind.COLLECT,
     "local_envelope": Kind.EACH,
     "local_deliver": Kind.DECIDE,
     "forward_envelope": Kind.DECIDE,
@@ -352,6 +362,7 @@ SYNC = frozenset(
         "queue_envelope",
         "queue_fields",
         "queue_open",
+        "remote_explain",
         "send_bounce",
         "smtp_capabilities",
         "smtp_verbs",

@@ -99,10 +99,8 @@ def prepare(order: Order, message: int) -> Prepared:
     """Check the home and the message and find the instructions. Raises TemporaryFailure, PermanentFailure."""
     if not order.home.startswith(b"/"):
         raise PermanentFailure(USAGE)
-    folder = dotqmail.open_home(order.home)
+    folder = dotqmail.enter_home(order.home)
     try:
-        if dotqmail.check_home(folder):
-            raise TemporaryFailure("Home directory is sticky: user is editing his .qmail file. (#4.2.1)", "4.2.1")
         dotqmail.refuse_loop(order, message)
         return Prepared(order, message, folder, dotqmail.find(order, folder))
     except BaseException:

@@ -52,6 +52,18 @@ def open_home(path: bytes) -> int:
         raise TemporaryFailure(f"Unable to switch to {text_of(path)}: {error_text(error.errno)}. (#4.3.0)") from error
 
 
+def enter_home(path: bytes) -> int:
+    """Return a descriptor of a home directory in which mail may be delivered now. Raises TemporaryFailure."""
+    folder = open_home(path)
+    try:
+        if check_home(folder):
+            raise TemporaryFailure("Home directory is sticky: user is editing his .qmail file. (#4.2.1)", "4.2.1")
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
 def check_home(home: int) -> bool:
     """Return whether the home is sticky: its owner is editing. Raises TemporaryFailure for one that others may write."""
     try:

@@ -48,6 +48,7 @@ class Plan:
     smtp_verbs: CollectNow | None = None
     smtp_command: Decide | None = None
     smtp_auth: Decide | None = None
+    smtp_login_as: First | None = None
     smtp_mail: Decide | None = None
     smtp_rcpt: Decide | None = None
     smtp_rcpt_allowed: Decide | None = None
@@ -74,6 +75,7 @@ class Plan:
     remote_params: Collect | None = None
     remote_message: Each | None = None
     remote_outcome: Fold | None = None
+    remote_explain: CollectNow | None = None
     local_envelope: Each | None = None
     local_deliver: Decide | None = None
     forward_envelope: DecideNow | None = None

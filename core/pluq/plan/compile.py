@@ -55,28 +55,29 @@ def compile_plan(
     role: str = "smtpd",
     log: Log,
     resolver: Callable[[], Resolver] = process_resolver,
+    read_file: Callable[[str], bytes] | None = None,
     watch: Watch | None = None,
 ) -> Plan:
     """Return the plan of a profile or role by name. Raises ConfigError; nothing is started.
 
-    `watch` may put another step in the place of each: `pluq explain` listens so.
+    The last three are for `pluq explain`: a resolver that asks nobody, keys from elsewhere than the role "keys", and a `watch` that may put another
+    step in the place of each.
     """
     where = site.profile(role_name) if role in PROTOCOLS.values() else site.role(role_name)
     if not where.plugins:
         return EMPTY
-    instances = make_plugins(home, site, where, role, log, resolver)
+    reader = KeyReader(home) if read_file is None else read_file
+    context = Context(home, role, where.name, log, reader, resolver, authserv_id(home, site))
+    instances = make_plugins(site, where, context)
     return assemble(instances, where, site, log, watch)
 
 
-def make_plugins(
-    home: Home, site: Site, where: Role, role: str, log: Log, resolver: Callable[[], Resolver] = process_resolver
-) -> list[Plugin[Any]]:
+def make_plugins(site: Site, where: Role, context: Context) -> list[Plugin[Any]]:
     """Return a configured instance of each plugin of the list, in its order."""
-    classes = [(name, _load(name, home, where)) for name in where.plugins]
+    classes = [(name, _load(name, context.home, where)) for name in where.plugins]
     check_order(dict(classes), where)
-    if role in NEEDED:
-        check_sense(dict(classes), where, NEEDED[role])
-    context = Context(home, role, where.name, log, KeyReader(home), resolver, authserv_id(home, site))
+    if context.role in NEEDED:
+        check_sense(dict(classes), where, NEEDED[context.role])
     return [_instance(name, one, site, where, context) for name, one in classes]
 
 

@@ -321,6 +321,18 @@ class Auth(Plugin[Settings]):
         self.log(f"auth-success type={mechanism.lower()} ip={session.remote_ip} user=<{printable(proof.user)}>")
         return OK
 
+    @hook
+    async def smtp_login_as(self, session: Session, connection: Any, user: bytes) -> bool:
+        """Go on as after a login that was proved: what an administrator who explains wants to see, and nobody else can ask for."""
+        offer = self.offer(session)
+        mechanism = (*offer.mechanisms, "")[0]
+        reply: bytes | Verdict | None = self.refusal(session, connection, offer, mechanism)
+        if reply is None:
+            reply = await self.accept(session, connection, Proof(user), mechanism)
+        if isinstance(reply, bytes):
+            connection.reply(reply)
+        return session.login is not None
+
     # -- MAIL
 
     @hook

@@ -271,6 +271,10 @@ class Tls(Plugin[Settings]):
         assert self.outbound is not None
         return await self.outbound.secure(delivery, connection)
 
+    @hook
+    def remote_explain(self, delivery: Delivery, host: bytes) -> Sequence[str]:
+        return [] if self.outbound is None else [self.outbound.intention(host.decode("ascii", "replace").lower())]
+
     @classmethod
     def cli_commands(cls) -> Mapping[str, Callable[[Sequence[str]], int]]:
         from pluq_tls.selfsigned import self_signed

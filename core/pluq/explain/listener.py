@@ -1,0 +1,122 @@
+"""Listening to the plugins: who was asked in which hook, what it answered, and how long it took.
+
+A plan is compiled with a `Listener` as its watch; every step of every chain is then asked through it, verbs of plugins too. Steps that would hand
+the message on (queue_submit, queue_open) are not asked at all: nothing is accepted here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+from pluq.hookspecs import Accept, Defer, Disconnect, Later, Reject, reply_line
+from pluq.plan.chain import Step as HookStep
+
+NOTHING = "no opinion"
+INERT = frozenset({"queue_submit", "queue_open"})
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One call of one plugin. `seconds` is the time that it took."""
+
+    plugin: str
+    hook: str
+    answer: Any
+    error: BaseException | None
+    seconds: float
+    shadow: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"plugin {self.plugin} ({self.hook})"
+
+    @property
+    def reply(self) -> bytes | None:
+        """The reply line that this answer asks for, if it asks for one."""
+        answer = self.answer.verdict if isinstance(self.answer, Later) else self.answer
+        if isinstance(answer, Disconnect):
+            answer = answer.reply
+        if isinstance(answer, bytes):
+            return answer
+        return reply_line(answer) if isinstance(answer, Reject | Defer) else None
+
+    def said(self) -> str:
+        """Return the answer in words."""
+        if self.error is not None:
+            return f"failed: {type(self.error).__name__}: {self.error}".rstrip(": ")
+        answer = self.answer
+        if answer is None or answer in ((), [], {}):
+            return NOTHING
+        if isinstance(answer, Accept):
+            return "takes it, although rcpthosts does not list it" if answer.relay else "accepts"
+        word = "would say" if self.shadow else "says"
+        if self.reply is not None:
+            phase = f" at {answer.phase.value}" if isinstance(answer, Later) else ""
+            return f"{word}{phase}: {self.reply.decode('utf-8', 'replace').strip()}"
+        if isinstance(answer, list | tuple):
+            return f"{word}: {', '.join(shown(one) for one in answer)}"
+        return f"{word}: {shown(answer)}"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    method = getattr(value, "method", None)
+    return f"{method}={value.result}" if method is not None else str(value)
+
+
+class Listener:
+    """The watch of a plan; `heard` is what was asked since `take`."""
+
+    def __init__(self) -> None:
+        self._heard: list[Heard] = []
+
+    def take(self) -> list[Heard]:
+        heard, self._heard = self._heard, []
+        return heard
+
+    def __call__(self, step: HookStep) -> HookStep:
+        if step.hook == "smtp_verbs":
+            return replace(step, function=lambda: self._verbs(step))
+        return replace(step, function=self._listened(step.plugin, step.hook, step.function, step.waits, step.shadow))
+
+    def _verbs(self, step: HookStep) -> Mapping[bytes, Callable[..., Any]]:
+        verbs: Mapping[bytes, Callable[..., Any]] = step.function()
+        return {
+            verb: self._listened(step.plugin, verb.decode("ascii", "replace"), handler, True, False)
+            for verb, handler in verbs.items()
+        }
+
+    def _listened(
+        self, plugin: str, hook: str, function: Callable[..., Any], waits: bool, shadow: bool
+    ) -> Callable[..., Any]:
+        def note(began: float, answer: Any, error: BaseException | None) -> None:
+            self._heard.append(Heard(plugin, hook, answer, error, time.perf_counter() - began, shadow))
+
+        @wraps(function)
+        async def ask_waiting(*given: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                answer = None if hook in INERT else await function(*given)
+            except BaseException as error:
+                note(began, None, error)
+                raise
+            note(began, answer, None)
+            return answer
+
+        @wraps(function)
+        def ask(*given: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                answer = None if hook in INERT else function(*given)
+            except BaseException as error:
+                note(began, None, error)
+                raise
+            note(began, answer, None)
+            return answer
+
+        return ask_waiting if waits else ask
