@@ -17,6 +17,8 @@ import asyncio
 import os
 from functools import lru_cache
 
+from pluq import log
+
 # Nobody reads faster, and a busy server writes hundreds of lines at once.
 DELAY_SECONDS = 0.05
 # Bytes that go into a line as they are; any other becomes a question mark, as in tcpserver.
@@ -43,11 +45,6 @@ def ended(number: int, code: int, count: int, limit: int) -> str:
     return f"tcpserver: end {number} status {code << 8}\ntcpserver: status: {count}/{limit}\n"
 
 
-def remark(text: str, role: str = "smtpd") -> str:
-    """Return a line of our own; no control character of a stranger gets into it."""
-    return f"{role}: " + "".join(char if char.isprintable() else "?" for char in text) + "\n"
-
-
 class LineLog:
     """Lines for one descriptor, of a process with an event loop. Remarks begin with the name of its role."""
 
@@ -64,7 +61,7 @@ class LineLog:
             self._timer = self._loop.call_later(DELAY_SECONDS, self.flush)
 
     def remark(self, text: str) -> None:
-        self.write(remark(text, self._role))
+        self.write(log.remark(self._role, text).decode())
 
     def flush(self) -> None:
         """Write what is there. A reader that is gone, or stuck with a full pipe that does not block, is not waited for."""

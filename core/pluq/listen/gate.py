@@ -23,7 +23,7 @@ from pluq.config.home import Home
 from pluq.config.site import STOCK, Profile, Site, read_site
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.context import Session
-from pluq.listen import connlog
+from pluq.listen.arrivals import Arrivals
 from pluq.listen.fresh import Fresh
 from pluq.listen.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, no_rules, nobody
 from pluq.plan import EMPTY, Plan
@@ -131,6 +131,7 @@ class Gate(ABC, Generic[S, C]):
         self.sessions: set[C] = set()
         self.worker = worker
         self.log = worker.log
+        self._arrivals = Arrivals(name, worker.log)
         self._servers: list[asyncio.Server] = []
         self._is_open = False
         self._setup = self._read_setup(worker.home, read_site(worker.home))
@@ -213,7 +214,8 @@ class Gate(ABC, Generic[S, C]):
         connection.number, connection.ip = self.worker.next_number(), session.remote_ip
         self.sessions.add(connection)
         complaint = self._complaint(session)
-        self._log_arrival(connection.number, session, "ok" if complaint is None else "deny")
+        verdict = "ok" if complaint is None else "limit" if complaint[1] is self.too_many else "deny"
+        self._arrivals.came(connection.number, session, verdict, len(self.sessions), self.limit)
         if complaint is None:
             if len(self.sessions) >= self.limit:
                 self.pause()
@@ -245,16 +247,10 @@ class Gate(ABC, Generic[S, C]):
         if not self._is_open and len(self.sessions) + self.limit // FREE_SHARE < self.limit:
             self.worker.spawn(self.accept())
 
-    def _log_arrival(self, number: int, session: Session, verdict: str) -> None:
-        ip = session.remote_ip
-        local = f"{connlog.safe(session.local_host)}:{session.local_ip}:{session.local_port}"
-        came = connlog.came(number, ip, len(self.sessions), self.limit)
-        self.log.write(came + connlog.judged(verdict, number, local, f":{ip}::{session.remote_port}"))
-
     def _gone(self, connection: C, code: int) -> None:
         self.sessions.discard(connection)
         self.worker.check_empty()
-        self.log.write(connlog.ended(connection.number, code, len(self.sessions), self.limit))
+        self._arrivals.gone(connection.number, connection.ip, code, len(self.sessions), self.limit)
 
     # -- listening
 

@@ -32,6 +32,7 @@ from pluq.config.site import STOCK, Site, read_site
 from pluq.errors import ConfigError
 from pluq.listen import connlog
 from pluq.listen.gate import Connection, Gate, start_plan, stop_plan
+from pluq.metrics import take
 from pluq.plan import Plan
 from pluq.queue.submit import PluginSubmitter, ProgramSubmitter, open_by_plugin
 
@@ -118,6 +119,7 @@ class Worker:
         """Serve until TERM, then drain."""
         self.loop = asyncio.get_running_loop()
         self._queue_has_plugins = bool(read_site(self.home).role("queue").plugins)
+        take(self._index)
         self.log = connlog.LineLog(self.loop, self.role)
         leave, self._empty = asyncio.Event(), asyncio.Event()
         for signum in (signal.SIGTERM, signal.SIGINT):

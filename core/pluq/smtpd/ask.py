@@ -47,7 +47,13 @@ SESSION, GREETING, TRANSACTION = range(3)
 TURN_BYTES = 1 << 20
 
 
-def passes(smtp: SmtpSession, verdict: Verdict | None, lasting: int = TRANSACTION) -> bool:
+def passes(
+    smtp: SmtpSession,
+    verdict: Verdict | None,
+    lasting: int = TRANSACTION,
+    reason: str = "plugin",
+    recipient: bytes = b"",
+) -> bool:
     """Show a verdict; return True where the command goes on."""
     if verdict is None or isinstance(verdict, Accept):
         return True
@@ -59,10 +65,10 @@ def passes(smtp: SmtpSession, verdict: Verdict | None, lasting: int = TRANSACTIO
         return True
     if isinstance(verdict, Disconnect):
         if verdict.reply is not None:
-            smtp.reply(reply_line(verdict.reply))
+            smtp.refuse(reply_line(verdict.reply), reason, recipient)
         smtp.end("quit" if verdict.is_quit else "refused")
     else:
-        smtp.reply(reply_line(verdict))
+        smtp.refuse(reply_line(verdict), reason, recipient)
     return False
 
 
@@ -110,7 +116,7 @@ async def connect(smtp: SmtpSession) -> None:
 async def command(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) -> None:
     """Any command: refused, or a plugin's, or the core's."""
     if smtp.barred is not None and verb != b"QUIT":
-        smtp.reply(smtp.barred)
+        smtp.refuse(smtp.barred, "plugin")
         return
     plan = smtp.service.plan
     if plan.smtp_command is not None:
@@ -119,15 +125,18 @@ async def command(smtp: SmtpSession, verb: bytes, argument: bytes, line: bytes) 
             return
     handler = plan.verbs.get(verb)
     if handler is not None:
-        await run_verb(smtp, handler, argument)
+        await run_verb(smtp, handler, argument, verb.decode("ascii", "replace").lower())
         return
     pending = verbs.run(smtp, verb, argument, line)
     if pending is not None:
         await pending
 
 
-async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: bytes) -> None:
-    """Let a plugin carry out its verb, and show its answer: reply bytes, a verdict, or None if it has replied itself."""
+async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: bytes, verb: str) -> None:
+    """Let a plugin carry out its verb, and show its answer: reply bytes, a verdict, or None if it has replied itself.
+
+    Figures tell a refusal by the verb: "auth" is a login that failed.
+    """
     try:
         answer = await handler(smtp.session, argument, Connection(smtp))
     except ClientGone:
@@ -135,10 +144,12 @@ async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: byt
     except Exception as error:
         smtp.log(f"a plugin's verb failed: {type(error).__name__}: {error}")
         answer = PLUGIN_FAILED
-    if isinstance(answer, bytes):
-        smtp.reply(answer)
+    if not isinstance(answer, bytes):
+        passes(smtp, answer, reason=verb)
+    elif answer[:1] in (b"4", b"5"):
+        smtp.refuse(answer, verb)
     else:
-        passes(smtp, answer)
+        smtp.reply(answer)
 
 
 async def logged_in(smtp: SmtpSession, login: Login) -> bool:
@@ -178,7 +189,7 @@ async def mail(smtp: SmtpSession, transaction: Transaction, rest: bytes) -> None
     if pending is not None:
         await pending
     if smtp.refusal is not None:
-        smtp.reply(smtp.refusal)
+        smtp.refuse(smtp.refusal, "plugin")
         return
     transaction.parameters = parse_parameters(rest)
     verdict = await judge(smtp, Phase.MAIL, smtp.service.plan.smtp_mail, transaction=transaction)
@@ -193,12 +204,12 @@ async def rcpt(smtp: SmtpSession, transaction: Transaction, recipient: Recipient
     verdict = await judge(smtp, Phase.RCPT, smtp.service.plan.smtp_rcpt, transaction=transaction, recipient=recipient)
     if isinstance(verdict, Accept) and verdict.relay:
         recipient.allowed = True
-    if not passes(smtp, verdict):
+    if not passes(smtp, verdict, recipient=recipient.address):
         return
     chain = smtp.service.plan.smtp_rcpt_allowed
     if chain is not None and recipient.allowed:
         verdict = await asked(smtp, chain, transaction=transaction, recipient=recipient)
-        if not passes(smtp, verdict):
+        if not passes(smtp, verdict, recipient=recipient.address):
             return
     verbs.add_recipient(smtp, transaction, recipient)
 
@@ -230,12 +241,12 @@ async def message(smtp: SmtpSession, incoming: Incoming) -> str:
             return "discarded"
         return await submit(smtp, transaction, view)
     except TemporaryFailure:
-        smtp.reply(reply_line(PLUGIN_FAILED))
+        smtp.refuse(reply_line(PLUGIN_FAILED), "plugin")
     except QueueRefusal as refusal:
-        smtp.reply(verbs.refused(refusal))
+        smtp.refuse(verbs.refused(refusal), "queue")
     except OSError as error:
         smtp.log(f"unable to queue: {error}")
-        smtp.reply(replies.QUEUE_FAILURE)
+        smtp.refuse(replies.QUEUE_FAILURE)
     return "rejected"
 
 

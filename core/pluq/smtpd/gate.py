@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 
 from pluq.hookspecs.context import Session
 from pluq.listen.gate import Gate
@@ -10,6 +11,7 @@ from pluq.smtpd import replies
 from pluq.smtpd.engine import Engine
 from pluq.smtpd.policy import FILES, read_policy
 from pluq.smtpd.session import Service
+from pluq.smtpd.watch import Watch
 
 
 class SmtpGate(Gate[Service, Engine]):
@@ -22,7 +24,12 @@ class SmtpGate(Gate[Service, Engine]):
 
     def make_service(self) -> Service:
         worker = self.worker
-        return Service(read_policy(worker.home), self.plan, worker.submitter, self.log.remark, self.name)
+        policy = read_policy(worker.home)
+        return Service(policy, self.plan, worker.submitter, self.log.remark, self.name, watch=self._watch)
+
+    @cached_property
+    def _watch(self) -> Watch | None:
+        return Watch.of(self.name, self.log.write)
 
     def host(self, service: Service) -> bytes | None:
         return service.policy.me

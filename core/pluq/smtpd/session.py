@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pluq.plan import Plan
     from pluq.queue.submit import Submitter
     from pluq.smtpd.policy import Policy
+    from pluq.smtpd.watch import Watch
 
 # RFC 5321 asks for 512 octets, extensions for some hundred more. qmail takes any length: recorded ones have 5000.
 LINE_BYTES = 32768
@@ -77,7 +78,7 @@ class Driver(Protocol):
 class Service:
     """What all sessions of a profile share: settings, plugins, the way to the queue."""
 
-    __slots__ = ("ehlo", "has_hooks", "helo", "is_terse", "log", "plan", "policy", "profile", "submitter")
+    __slots__ = ("ehlo", "has_hooks", "helo", "is_terse", "log", "plan", "policy", "profile", "submitter", "watch")
 
     def __init__(
         self,
@@ -87,10 +88,12 @@ class Service:
         log: Callable[[str], None],
         profile: str = "stock",
         is_terse: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         """`submitter` returns the way to the queue for the environment of a connection (QMAILQUEUE).
 
         `is_terse`: say nothing but replies where stock qmail-smtpd says nothing; only faults of ours are logged then.
+        `watch` hears what was taken and refused, where somebody wants to know.
         """
         self.policy = policy
         self.plan = plan
@@ -99,6 +102,7 @@ class Service:
         self.log = log
         self.profile = profile
         self.is_terse = is_terse
+        self.watch = watch
         self.helo = b"250 %s\r\n" % policy.greeting
         self.ehlo = b"250-%s\r\n250-PIPELINING\r\n250 8BITMIME\r\n" % policy.greeting
 
@@ -220,7 +224,7 @@ class SmtpSession:
         return min(self.last_input + timeout, self._phase_start + pace) - now
 
     def timed_out(self) -> None:
-        self.reply(replies.TIMEOUT)
+        self.refuse(replies.TIMEOUT)
         self.end("timeout")
 
     def lost(self) -> None:
@@ -263,7 +267,7 @@ class SmtpSession:
         try:
             return self.take_bounded_line()
         except ProtocolError:
-            self.reply(replies.LINE_TOO_LONG)
+            self.refuse(replies.LINE_TOO_LONG)
             return self.take_line() if self._at < len(self._input) else None
 
     def take_bounded_line(self) -> bytes | None:
@@ -311,7 +315,7 @@ class SmtpSession:
         try:
             done = incoming.feed(data)
         except StrayNewline:
-            self.reply(replies.STRAY_NEWLINE)
+            self.refuse(replies.STRAY_NEWLINE)
             self.end("lost")
             return
         if done:
@@ -327,7 +331,7 @@ class SmtpSession:
             line = line[: line.index(b"\0")]
         self.junk += 1
         if self.junk > MAX_JUNK:
-            self.reply(replies.TOO_MUCH_JUNK)
+            self.refuse(replies.TOO_MUCH_JUNK)
             self.end("refused")
             return
         verb, _, argument = line.partition(b" ")
@@ -362,10 +366,10 @@ class SmtpSession:
     def _failed(self, error: BaseException) -> None:
         """Answer what nobody else answered: for now, and the session is over, for its state may be anything."""
         if isinstance(error, ConfigError):
-            self.reply(replies.NO_CONTROLS)
+            self.refuse(replies.NO_CONTROLS)
             self.log(str(error))
         elif not isinstance(error, ClientGone):
-            self.reply(replies.NO_MEMORY if isinstance(error, MemoryError) else replies.TROUBLE)
+            self.refuse(replies.NO_MEMORY if isinstance(error, MemoryError) else replies.TROUBLE)
             self.service.log(f"{self.session.remote_ip}: {type(error).__name__}: {error}")
         self.end("lost")
 
@@ -387,6 +391,12 @@ class SmtpSession:
     def reply(self, data: bytes) -> None:
         self._out.append(data)
 
+    def refuse(self, reply: bytes, reason: str = "", recipient: bytes = b"") -> None:
+        """Reply that something is refused; `reason` is a word for figures, where the reply alone does not tell."""
+        self._out.append(reply)
+        if self.service.watch is not None:
+            self.service.watch.refused(self, reply, reason, recipient)
+
     def flush(self) -> None:
         """Send the replies that were given so far."""
         out = self._out
@@ -399,6 +409,8 @@ class SmtpSession:
         if self.ended is not None:
             return
         self.ended = reason
+        if self.service.watch is not None:
+            self.service.watch.ended(self)
         self.flush()
         self.drop_input()
         transaction = self.transaction

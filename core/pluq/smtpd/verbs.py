@@ -105,12 +105,12 @@ def usable_address(smtp: SmtpSession, argument: bytes) -> tuple[bytes, bytes] | 
         try:
             address = smtp.service.policy.localise(address)
         except OSError:
-            smtp.reply(replies.NO_ADDRESSES)
+            smtp.refuse(replies.NO_ADDRESSES)
             smtp.end("lost")
             return None
     # A CR in an envelope would reach other servers, and some take it for the end of a line.
     if len(address) > MAX_ADDRESS or b"\r" in address:
-        smtp.reply(replies.SYNTAX)
+        smtp.refuse(replies.SYNTAX, recipient=argument)
         return None
     return address, rest
 
@@ -144,10 +144,10 @@ def rcpt(smtp: SmtpSession, argument: bytes) -> Pending:
     if path is None:
         return None
     if smtp.is_bad_sender:
-        smtp.reply(replies.BAD_SENDER)
+        smtp.refuse(replies.BAD_SENDER, recipient=path[0])
         return None
     if len(transaction.recipients) >= MAX_RECIPIENTS:
-        smtp.reply(replies.TOO_MANY_RECIPIENTS)
+        smtp.refuse(replies.TOO_MANY_RECIPIENTS, recipient=path[0])
         return None
     address, rest = path
     recipient = Recipient(address, smtp.session.may_relay or smtp.service.policy.rcpthosts.allows(address))
@@ -162,7 +162,7 @@ def rcpt(smtp: SmtpSession, argument: bytes) -> Pending:
 def add_recipient(smtp: SmtpSession, transaction: Transaction, recipient: Recipient) -> None:
     """Take the recipient if it is allowed, else say why not."""
     if not recipient.allowed:
-        smtp.reply(replies.NO_GATEWAY)
+        smtp.refuse(replies.NO_GATEWAY, recipient=recipient.address)
         return
     suffix = smtp.session.relay_suffix
     if suffix:
@@ -197,7 +197,7 @@ async def open_queue(smtp: SmtpSession, transaction: Transaction) -> None:
         submission = await submitter(smtp, transaction).open()
     except (OSError, QueueRefusal, TemporaryFailure) as error:
         smtp.log(f"unable to open the queue: {error}")
-        smtp.reply(replies.QUEUE_FAILURE)
+        smtp.refuse(replies.QUEUE_FAILURE)
         await transaction_ended(smtp, transaction, "rejected")
         return
     submission.write(head(smtp, transaction))
@@ -256,7 +256,7 @@ async def finish(smtp: SmtpSession, incoming: Incoming) -> None:
     complaint = complaint_about(incoming)
     if complaint is not None:
         incoming.give_up()
-        smtp.reply(complaint)
+        smtp.refuse(complaint, "" if incoming.failure is None else "queue")
         outcome = "rejected"
     elif incoming.submission is None:
         from pluq.smtpd import ask
@@ -288,7 +288,7 @@ async def commit(smtp: SmtpSession, submission: Submission, transaction: Transac
             transaction.sender, [recipient.address for recipient in transaction.recipients]
         )
     except QueueRefusal as refusal:
-        smtp.reply(refused(refusal))
+        smtp.refuse(refused(refusal), "queue")
         return "rejected"
     finally:
         smtp.committing = False
@@ -300,6 +300,8 @@ def queued(smtp: SmtpSession, qp: int) -> None:
     """Say that the message is safe."""
     smtp.junk = 0
     smtp.reply(replies.accepted(int(time.time()), qp))
+    if smtp.service.watch is not None:
+        smtp.service.watch.accepted(smtp, qp)
 
 
 def refused(refusal: QueueRefusal) -> bytes:
