@@ -74,6 +74,10 @@ class Home:
         """The folder of the daemon's sockets."""
         return f"{self.path}/run"
 
+    def state(self, role: str) -> str:
+        """The folder where plugins of a role keep what must survive a restart."""
+        return f"{self.path}/state/{role}"
+
     @property
     def bin(self) -> str:
         return f"{self.path}/bin"

@@ -13,11 +13,13 @@ asks for the parameters that it needs, by the names of the specification. A wron
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pluq.config import Home
+from pluq.errors import ConfigError
 
 if TYPE_CHECKING:
     from pluq.config.settings import Resolved  # not at run time: qmail-smtpd without plugins must not read TOML modules
@@ -107,6 +109,25 @@ class Plugin(Generic[S]):
         for complaint in complaints:
             self.context.log(f"{self.name}: {session.remote_ip}: {complaint}")
         return settings  # type: ignore[no-any-return]  # the class is S by construction
+
+    def state_folder(self) -> str:
+        """Return the plugin's own folder, made if it is missing: HOME/state/ROLE/NAME, for the role's user alone.
+
+        What lies there survives restarts. All processes of the role share it, so write files as a whole (a new file, renamed) or
+        through something that locks, such as sqlite3. In the role "local" there is none: each delivery is another user.
+        Raises ConfigError.
+        """
+        parent = self.context.home.state(self.context.role)
+        path = f"{parent}/{self.name}"
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError as error:
+            raise ConfigError(parent, "not there: run `pluq init`") from error
+        except OSError as error:
+            raise ConfigError(path, os.strerror(error.errno or 0)) from error
+        return path
 
     def log(self, text: str) -> None:
         """Write one line to the role's log, with this plugin's name in front."""
