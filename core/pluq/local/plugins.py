@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pluq import log
 from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local.instructions import Instruction, Kind
@@ -67,7 +68,7 @@ def _compile(home: Home, site: Site) -> Plan:
 
 def remark(text: str) -> None:
     """Write one line where the role's faults go."""
-    os.write(2, f"local: {text}\n".encode("utf-8", "replace"))
+    log.say("local", text)
 
 
 def ask(chain: Any, order: Order, instruction: Instruction, message: int, environment: Mapping[str, str]) -> bool:

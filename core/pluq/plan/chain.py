@@ -128,7 +128,7 @@ class Chain:
         """Ask all steps, as the kind of hook wants it."""
         raise NotImplementedError
 
-    def failed(self, step: Step, error: Exception) -> None:
+    def failed(self, step: Step, error: Exception, given: Mapping[str, Any]) -> None:
         """Log a failure; raise TemporaryFailure unless the site lets this plugin be skipped.
 
         A ConfigError passes as it is: a control file that is there and cannot be read ends a session with 421, as in qmail. So
@@ -139,13 +139,17 @@ class Chain:
         reason = "took too long" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
         text = clean_text(f"plugin {step.plugin} failed in {step.hook}: {reason}"[:500]).decode("utf-8", "replace")
         self.log(text + (" (skipped)" if step.skip_errors or step.shadow else ""))
-        if self.notify is not None:
-            self.notify({"event": "plugin_error", "plugin": step.plugin, "hook": step.hook, "error": reason})
+        self.tell_failure(step, reason, given)
         if step.skip_errors or step.shadow:
             return
         if isinstance(error, ConfigError):
             raise error
         raise TemporaryFailure(f"plugin {step.plugin} failed") from error
+
+    def tell_failure(self, step: Step, reason: str, given: Mapping[str, Any]) -> None:
+        if self.notify is not None:
+            about = {"event": "plugin_error", "plugin": step.plugin, "hook": step.hook, "error": reason}
+            self.notify({**about, "given": given})
 
 
 class Decide(Chain):
@@ -162,16 +166,16 @@ class Decide(Chain):
                 check_verdict(step, verdict)
             except Exception as error:
                 try:
-                    self.failed(step, error)
+                    self.failed(step, error, given)
                 except TemporaryFailure:
                     return PLUGIN_FAILED
                 continue
-            self.tell(step, verdict)
+            self.tell(step, verdict, given)
             if not step.shadow:
                 return verdict  # type: ignore[no-any-return]  # check_verdict looked
         return None
 
-    def tell(self, step: Step, verdict: Verdict) -> None:
+    def tell(self, step: Step, verdict: Verdict, given: Mapping[str, Any]) -> None:
         if step.shadow:
             self.log(f"plugin {step.plugin} in {step.hook} would have said {verdict!r}")
         if self.notify is not None:
@@ -182,6 +186,7 @@ class Decide(Chain):
                     "hook": step.hook,
                     "verdict": verdict,
                     "shadow": step.shadow,
+                    "given": given,
                 }
             )
 
@@ -204,7 +209,7 @@ class First(Chain):
             try:
                 answer = await self.ask(step, given)
             except Exception as error:
-                self.failed(step, error)
+                self.failed(step, error, given)
                 continue
             if answer is not None and not step.shadow:
                 return answer
@@ -227,7 +232,7 @@ class Fold(Chain):
             try:
                 answer = await self.ask(step, given)
             except Exception as error:
-                self.failed(step, error)
+                self.failed(step, error, given)
                 continue
             if answer is not None and not step.shadow:
                 values = (answer,) if len(self.folded) == 1 else answer
@@ -246,7 +251,7 @@ class Collect(Chain):
             try:
                 answer = await self.ask(step, given)
             except Exception as error:
-                self.failed(step, error)
+                self.failed(step, error, given)
                 continue
             if answer is not None and not step.shadow:
                 found.extend(answer)
@@ -263,7 +268,7 @@ class Each(Chain):
             try:
                 await self.ask(step, given)
             except Exception as error:
-                self.failed(step, error)
+                self.failed(step, error, given)
 
 
 class Observe(Chain):
@@ -276,9 +281,10 @@ class Observe(Chain):
             try:
                 await self.ask(step, given)
             except Exception as error:
-                self.note(step, error)
+                self.note(step, error, given)
 
-    def note(self, step: Step, error: Exception) -> None:
+    def note(self, step: Step, error: Exception, given: Mapping[str, Any]) -> None:
+        self.tell_failure(step, f"{type(error).__name__}: {error}", given)
         self.log(f"plugin {step.plugin} failed in {step.hook}: {type(error).__name__}: {error}")
 
 

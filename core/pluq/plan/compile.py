@@ -24,6 +24,7 @@ from pluq.errors import ConfigError
 from pluq.hookspecs import FOLDED, HOOKS, KINDS, SYNC, Context, Kind, Plugin
 from pluq.hookspecs.plugin import hook_methods
 from pluq.plan import EMPTY, Plan, chain
+from pluq.plan.heed import Heed
 from pluq.plan.load import load_class, new_registry
 from pluq.store.control import ControlFiles
 
@@ -158,6 +159,7 @@ def _suggest(names: Sequence[str], earlier: Mapping[str, set[str]]) -> str:
 def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log, watch: Watch | None = None) -> Plan:
     """Return the plan of these instances, in this order."""
     registry = new_registry()
+    heed = Heed.of(instances[0].context.role, where.name) if instances else None
     steps: dict[str, list[chain.Step]] = {name: [] for name in HOOKS}
     for instance in instances:
         policy = _Policy.of(instance, plugin_tables(site, where, instance.name))
@@ -166,13 +168,28 @@ def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log
         _register(registry, instance)
         for hook_name in hook_methods(type(instance)):
             step = _step(instance, hook_name, policy)
+            if heed is not None:
+                step = heed.timed(step)
             steps[hook_name].append(step if watch is None else watch(step))
     observe = _chain("observe", steps["observe"], log, None)
-    notify = None if observe is None else lambda event: observe(event=event)
+    notify = _notify(observe, heed)
     chains = {name: _chain(name, found, log, notify) for name, found in steps.items()}
     chains["observe"] = observe
     name = instances[0].context.authserv_id if instances else ""
     return Plan(chains, instances, _verbs(steps["smtp_verbs"], where), name)
+
+
+def _notify(observe: Any, heed: Heed | None) -> chain.Notify | None:
+    """Return who hears of verdicts and failures: plugins that observe, the log, the figures. None where nobody does."""
+    if observe is None:
+        return None if heed is None else heed.notice
+
+    def told(event: Mapping[str, Any]) -> None:
+        if heed is not None:
+            heed.notice(event)
+        observe(event=event)
+
+    return told
 
 
 class _Policy:

@@ -26,8 +26,10 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
+from pluq.metrics import page
 from pluq.queue import refusal
 from pluq.queue.cleaner import remove_message, remove_todo
+from pluq.queue.figures import Figures
 from pluq.queue.groupsync import GroupSync
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
@@ -76,6 +78,8 @@ class Committer:
         self._leaving_cold: list[int] = []
         self._settling: list[Answer] = []
         self._leave_at = 0.0
+        mine = page()
+        self._figures = None if mine is None else Figures(mine)
 
     def add(self, commit: Commit) -> None:
         """Take a message into the next group."""
@@ -96,6 +100,7 @@ class Committer:
 
     def run_group(self) -> None:
         """Commit everything that has come, with one wait for data and one for names; then answer."""
+        began = monotonic()
         group, self._pending = self._pending, []
         entering = [commit for commit in group if self._prepare(commit)]
         if entering:
@@ -110,6 +115,8 @@ class Committer:
                 commit.code = refusal.WRITE_ERROR
         for commit in group:
             self._close(commit)
+        if self._figures is not None and group:
+            self._figures.group([commit.code for commit in group], monotonic() - began)
         for answer in settling:
             answer(0 if durable else refusal.WRITE_ERROR)
         if durable:

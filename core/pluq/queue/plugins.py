@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pluq import log
 from pluq.errors import ConfigError, PluqError
 from pluq.plan import EMPTY, Plan
 from pluq.queue.refusal import LATER, NO_CONFIGURATION, QueueRefusal, Receipt
@@ -81,7 +82,7 @@ def _control_files(plan: Plan) -> Iterator[str]:
 
 
 def _remark(text: str) -> None:
-    os.write(2, f"queue: {text}\n".encode("utf-8", "replace"))
+    log.say("queue", text)
 
 
 @contextmanager

@@ -26,10 +26,12 @@ from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.context import Delivery
 from pluq.hookspecs.message import Message
 from pluq.hookspecs.verdicts import PLUGIN_FAILED, Accept, Defer, Disconnect, Reject, Verdict
+from pluq.metrics import page
 from pluq.plan import EMPTY, Plan
 from pluq.remote import report
 from pluq.remote.client import STEPS, Dialogue, State, is_unsafe, judge
 from pluq.remote.connection import Connection, PeerLost
+from pluq.remote.figures import Figures
 from pluq.remote.letter import WHOLE_BYTES, Letter, wire_form
 from pluq.remote.pool import Destination, Pool
 from pluq.remote.route import Candidate, Lookup, Route, Undeliverable, find_candidates, without_ourselves
@@ -113,6 +115,8 @@ class Deliverer:
         self.pool = pool
         self._ourselves: tuple[float, frozenset[str]] = (-OURSELVES_SECONDS, frozenset())
         self._tasks: set[asyncio.Task[list[bytes]]] = set()
+        mine = page()
+        self._figures = None if mine is None else Figures(mine)
 
     def start(self, job: Job, finish: Finish) -> None:
         """Deliver without waiting for it; `finish` gets the records, once, and the letter is closed before."""
@@ -273,6 +277,8 @@ class Deliverer:
         except BaseException:
             connection.quit()
             raise
+        if self._figures is not None:
+            self._figures.opened(connection)
         return [told] if isinstance(told, bytes) else told
 
     async def _by_other_means(

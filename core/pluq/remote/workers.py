@@ -21,7 +21,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Coroutine
@@ -31,6 +30,7 @@ from typing import Any, cast
 from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.errors import ConfigError, TemporaryFailure
+from pluq.log import say
 from pluq.plan import EMPTY
 from pluq.remote import report
 from pluq.remote.deliver import Deliverer, Job
@@ -83,8 +83,7 @@ def delivery_limit() -> int:
 
 def log(line: str) -> None:
     """Write one line to standard error, where the supervisor's lines go."""
-    sys.stderr.write(f"rspawn: {line}\n")
-    sys.stderr.flush()
+    say("rspawn", line)
 
 
 class Workers:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from pluq import log
 from pluq.supervisor import privileges
 from pluq.supervisor.notify import Notifier
 from pluq.supervisor.privileges import Identity
@@ -220,10 +221,7 @@ def restart_delay(early_deaths: int) -> float:
 
 def say(text: str) -> None:
     """Write one line for the administrator, in one write."""
-    try:
-        os.write(2, f"supervisor: {text}\n".encode())
-    except OSError:
-        return  # nobody listens; that must not stop the mail
+    log.say("supervisor", text)
 
 
 def freeze_memory() -> None:
