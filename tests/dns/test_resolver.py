@@ -185,14 +185,14 @@ async def test_sockets_are_changed_and_every_query_is_answered(server: FakeDns) 
 
 async def test_a_budget_bounds_lookups_and_time(server: FakeDns) -> None:
     async with resolving(server, timeout=30) as resolver:
-        budget = Budget(lookups=2, seconds=60)
+        budget = Budget(queries=2, seconds=60)
         await resolver.mx("example.org", budget)
         await resolver.mx("example.org", budget)  # counts although it is remembered
         with pytest.raises(TemporaryFailure):
             await resolver.mx("example.org", budget)
         async with asyncio.timeout(10):
             with pytest.raises(TemporaryFailure):
-                await resolver.a("timeout.test", Budget(lookups=9, seconds=0.1))
+                await resolver.a("timeout.test", Budget(queries=9, seconds=0.1))
 
 
 async def test_a_lookup_may_begin_outside_of_any_task(server: FakeDns) -> None:

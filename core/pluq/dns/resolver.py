@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -48,21 +49,79 @@ LIFETIME = 30.0
 CACHE_SIZE = 4096
 
 
+# What all plugins together may ask for one message. RFC 7208 section 4.6.4 wants at least 20 seconds for SPF alone; a client that is
+# kept waiting for longer tries again while we still work.
+MESSAGE_QUERIES = 60
+MESSAGE_SECONDS = 20.0
+
+
 class Budget:
-    """What one caller may ask in all: a number of lookups, and a time. SPF and DKIM bound strangers' records with it."""
+    """What one caller may cost in all: a number of queries, and the time spent waiting for them.
 
-    def __init__(self, lookups: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.lookups = lookups
-        self.deadline = clock() + seconds
-        self.clock = clock
+    Strangers' records are looked up with it: SPF, DKIM, DMARC. Answers from the cache count as well, so that nobody makes us work for
+    ever. Time that nobody waits does not count: a client may be slow. A `part` is bounded by itself and by what it is part of.
+    """
 
-    def spend(self) -> float:
-        """Count one lookup and return the seconds left for it. Raises TemporaryFailure when there is nothing left."""
-        self.lookups -= 1
-        left = self.deadline - self.clock()
-        if self.lookups < 0 or left <= 0:
+    def __init__(
+        self,
+        queries: int,
+        seconds: float,
+        clock: Callable[[], float] | None = None,
+        whole: Budget | None = None,
+    ) -> None:
+        self.queries = queries
+        self.seconds = seconds
+        self._clock = clock or time.monotonic
+        self._whole = whole
+        self._waiting = 0
+        self._since = 0.0
+
+    @classmethod
+    def of_message(cls) -> Budget:
+        """Return what one message may cost."""
+        return cls(MESSAGE_QUERIES, MESSAGE_SECONDS)
+
+    def part(self, queries: int, seconds: float) -> Budget:
+        """Return a budget of its own that is spent from this one as well."""
+        return Budget(queries, seconds, self._clock, self)
+
+    @property
+    def left(self) -> float:
+        """How many seconds may still be waited."""
+        own = self.seconds - (self._clock() - self._since if self._waiting else 0.0)
+        return own if self._whole is None else min(own, self._whole.left)
+
+    def spend(self) -> None:
+        """Count one query. Raises TemporaryFailure when there is nothing left."""
+        if self._whole is not None:
+            self._whole.spend()
+        self.queries -= 1
+        if self.queries < 0 or self.left <= 0:
             raise TemporaryFailure("too many or too slow DNS lookups", "4.4.3")
-        return left
+
+    @contextmanager
+    def waiting(self) -> Iterator[float]:
+        """Let the time run; gives the seconds that are left. Those who wait at the same time share it."""
+        left = self.left
+        self._begin()
+        try:
+            yield left
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        if self._whole is not None:
+            self._whole._begin()
+        if not self._waiting:
+            self._since = self._clock()
+        self._waiting += 1
+
+    def _end(self) -> None:
+        if self._whole is not None:
+            self._whole._end()
+        self._waiting -= 1
+        if not self._waiting:
+            self.seconds -= self._clock() - self._since
 
 
 @dataclass(frozen=True)
@@ -110,13 +169,13 @@ class Resolver:
         timeout: float = TIMEOUT,
         attempts: int = ATTEMPTS,
         lifetime: float = LIFETIME,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.servers = tuple(servers)
         self.timeout = timeout
         self.attempts = attempts
         self.lifetime = lifetime
-        self.clock = clock
+        self.clock = clock or time.monotonic
         self.queries_sent = 0
         self._cache: dict[tuple[bytes, str], tuple[float, Answer]] = {}
         self._flying: dict[tuple[bytes, str], asyncio.Task[Answer]] = {}
@@ -140,18 +199,23 @@ class Resolver:
 
         A name that cannot exist (an empty or too long label) does not.
         """
-        seconds = None if budget is None else budget.spend()
+        if budget is not None:
+            budget.spend()
         key = (normal_name(name), rdtype)
         kept = self._cache.get(key)
         if kept is not None and kept[0] > self.clock():
             return kept[1]
         task = self._flying.get(key)
         if task is None:
-            task = self._flying[key] = asyncio.get_running_loop().create_task(self._find(key))
+            task = self._flying[key] = asyncio.get_running_loop().create_task(self._find(key, budget))
             task.add_done_callback(self._landed)
         # Others may wait for the same answer, so the task goes on. `asyncio.timeout` would need a task of the caller, and a
         # session is stepped outside of any.
-        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if budget is None:
+            done, _ = await asyncio.wait((task,))
+        else:
+            with budget.waiting() as seconds:
+                done, _ = await asyncio.wait((task,), timeout=seconds)
         if not done:
             raise TemporaryFailure(f"no DNS answer in time for {printable(key[0])} {rdtype}", "4.4.3")
         return task.result()
@@ -195,7 +259,7 @@ class Resolver:
         if not task.cancelled():
             task.exception()  # looked at: whoever waited has it, and perhaps nobody waits any more
 
-    async def _find(self, key: tuple[bytes, str]) -> Answer:
+    async def _find(self, key: tuple[bytes, str], budget: Budget | None) -> Answer:
         name, rdtype = key
         try:
             try:
@@ -203,7 +267,7 @@ class Resolver:
             except ProtocolError:
                 return Answer(name, rdtype, Status.NO_NAME, canonical=name)
             async with asyncio.timeout(self.lifetime):
-                answer = await self._ask_servers(name, rdtype, question)
+                answer = await self._ask_servers(name, rdtype, question, budget)
         except TimeoutError:
             raise TemporaryFailure(f"no DNS answer for {printable(name)} {rdtype}", "4.4.3") from None
         finally:
@@ -219,27 +283,36 @@ class Resolver:
             del self._cache[next(iter(self._cache))]  # the oldest
         self._cache[key] = (self.clock() + answer.ttl, answer)
 
-    async def _ask_servers(self, name: bytes, rdtype: str, question: bytes) -> Answer:
+    async def _ask_servers(self, name: bytes, rdtype: str, question: bytes, budget: Budget | None) -> Answer:
+        """Ask the servers in turn. Each further query is spent from the budget of whoever asked first."""
         failure = TemporaryFailure(f"no DNS answer for {printable(name)} {rdtype}", "4.4.3")
-        for server in self.servers * self.attempts:
+        for number, server in enumerate(self.servers * self.attempts):
+            if number and budget is not None:
+                budget.spend()
             try:
                 async with asyncio.timeout(self.timeout):
-                    return await self._ask_server(server, name, rdtype, question)
+                    return await self._ask_server(server, name, rdtype, question, budget)
             except ServerRefuses as refusal:
                 failure = refusal
             except (TimeoutError, OSError, EOFError, ProtocolError):
                 continue
         raise failure
 
-    async def _ask_server(self, server: Server, name: bytes, rdtype: str, question: bytes) -> Answer:
+    async def _ask_server(
+        self, server: Server, name: bytes, rdtype: str, question: bytes, budget: Budget | None
+    ) -> Answer:
         edns = server not in self._without_edns
         channel = await self._channel(server)
         self.queries_sent += 1
         wire = await channel.ask(question, edns)
         if edns and wire[3] & 15 in (FORMERR, NOTIMP):
             self._without_edns.add(server)  # RFC 6891 section 7: a server that predates EDNS
+            if budget is not None:
+                budget.spend()
             wire = await channel.ask(question, edns=False)
         if is_truncated(wire):
+            if budget is not None:
+                budget.spend()
             wire = await ask_tcp(server, question, edns)
         return decode_answer(wire, name, rdtype)
 

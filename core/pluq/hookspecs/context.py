@@ -13,10 +13,13 @@ Delivery     one attempt to deliver one message to one recipient (or several, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluq.hookspecs.message import Message
 from pluq.hookspecs.results import AuthResult
+
+if TYPE_CHECKING:
+    from pluq.dns import Budget  # not at run time: a session without plugins looks nothing up
 
 Notes = dict[str, Any]
 Parameters = dict[bytes, bytes | None]
@@ -130,6 +133,16 @@ class Transaction:
     queue_environment: dict[str, str | None] = field(default_factory=dict)
     is_sender_vouched: bool = False
     notes: Notes = field(default_factory=dict)
+    _dns: Budget | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def dns_budget(self) -> Budget:
+        """What all plugins together may look up for this message: hand it to the resolver with what strangers chose."""
+        if self._dns is None:
+            from pluq.dns import Budget
+
+            self._dns = Budget.of_message()
+        return self._dns
 
 
 @dataclass(slots=True)

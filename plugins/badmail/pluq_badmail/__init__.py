@@ -32,8 +32,6 @@ NO_SUCH_DOMAIN = Reject(553, "5.7.1", "sorry, your envelope sender domain must e
 NO_DNS = Defer(451, "4.3.0", "DNS temporary failure")
 # Of mfcheck: from which value on domains that fail, and those that pass, are logged.
 LOG_FAILURES, LOG_ALL = 2, 3
-# An MX, or, without one, an address: RFC 5321 section 5.1. And for the answer a client waits five minutes at most.
-DNS_LOOKUPS, DNS_SECONDS = 3, 20.0
 
 HELO_LISTS = ("badhelo",)
 SENDER_LISTS = ("badmailfrom",)
@@ -107,15 +105,15 @@ class BadMail(Plugin[Settings]):
             return NO_NULL_SENDER if settings.rejectnullsenders else None
         if settings.mfcheck and not session.may_relay and not transaction.is_sender_vouched:
             _, at, domain = transaction.sender.rpartition(b"@")
-            return await self.check_domain(domain, settings.mfcheck) if at else None
+            return await self.check_domain(domain, settings.mfcheck, transaction.dns_budget) if at else None
         return None
 
-    async def check_domain(self, domain: bytes, level: int) -> Verdict | None:
+    async def check_domain(self, domain: bytes, level: int, budget: Budget) -> Verdict | None:
         """Refuse a sender's domain that takes no mail."""
         if not domain or domain.startswith(b"["):
             return None
         try:
-            found = await takes_mail(self.context.resolver(), domain)
+            found = await takes_mail(self.context.resolver(), domain, budget)
         except TemporaryFailure as failure:
             self.log(f"mfcheck: {domain!r}: {failure}")
             return NO_DNS
@@ -160,9 +158,8 @@ def is_relay_test(address: bytes) -> bool:
     return bool(at) and any(mark in local for mark in (b"@", b"%", b"!"))
 
 
-async def takes_mail(resolver: Resolver, domain: bytes) -> bool:
-    """Return whether a domain names hosts for its mail, or is one. Raises TemporaryFailure."""
-    budget = Budget(DNS_LOOKUPS, DNS_SECONDS)
+async def takes_mail(resolver: Resolver, domain: bytes, budget: Budget) -> bool:
+    """Return whether a domain names hosts for its mail, or is one (RFC 5321 section 5.1). Raises TemporaryFailure."""
     mx = await resolver.lookup(domain, "MX", budget)
     if mx.status is Status.FOUND:
         # A null MX says that there is no mail (RFC 7505).

@@ -67,7 +67,7 @@ class Dkim(Plugin[Settings]):
         from pluq_dkim.verify import Policy, verify_message
 
         policy = Policy(settings.max_signatures, settings.honor_body_length, not settings.unsigned_subject)
-        findings = await verify_message(message, self.context.resolver(), policy, self.clock())
+        findings = await verify_message(message, self.context.resolver(), policy, self.clock(), transaction.dns_budget)
         transaction.notes[self.name] = findings
         return [as_result(one) for one in findings] or [AuthResult("dkim", "none")]
 

@@ -2,7 +2,7 @@
 
     fields -> signatures that are worth it -> body hashes, in one pass -> keys, all looked up at once -> findings
 
-Bounds: MAX_SECONDS and MAX_QUERIES of DNS for one message; signatures beyond the site's limit are not looked at. A name server that
+Bounds: what one message may look up in DNS, with other plugins; signatures beyond the site's limit are not looked at. A name server that
 fails or is slow makes a temporary error, never a failure. A body that is large is hashed in a thread, so that other sessions go on.
 
 Source: RFC 6376 section 6.
@@ -25,11 +25,6 @@ from pluq_dkim.record import KeyRecord, check_use, read_record
 from pluq_dkim.signature import Signature, check_cover, read_signature
 
 NAME = b"dkim-signature"
-MAX_SECONDS = 20.0
-MAX_QUERIES = 60
-
-# One lookup may ask three servers twice.
-QUERIES_OF_A_LOOKUP = 6
 
 # Hashing so much takes about a millisecond; more is done in a thread.
 INLINE_BYTES = 262144
@@ -45,7 +40,9 @@ class Policy:
     subject_needed: bool = False
 
 
-async def verify_message(message: Message, resolver: Resolver, policy: Policy, now: float) -> list[Finding]:
+async def verify_message(
+    message: Message, resolver: Resolver, policy: Policy, now: float, budget: Budget | None = None
+) -> list[Finding]:
     """Return a finding for each signature of a message, from the top; none if it is not signed."""
     if message.header_size >= MAX_HEADER_BYTES:
         return [Finding(Code.BAD_SYNTAX, "header is too long")]
@@ -56,7 +53,7 @@ async def verify_message(message: Message, resolver: Resolver, policy: Policy, n
     if not good:
         return [one for one in found if isinstance(one, Finding)]
     bodies = await sum_of_body(message, {(one.body_form, one.length) for one in good})
-    keys = await look_up({one.record_name for one in good}, resolver)
+    keys = await look_up({one.record_name for one in good}, resolver, budget or Budget.of_message())
     return [one if isinstance(one, Finding) else _judge(one, fields, bodies, keys, policy) for one in found]
 
 
@@ -109,9 +106,8 @@ def body_pieces(message: Message) -> Iterator[bytes]:
 Looked = KeyRecord | Unacceptable
 
 
-async def look_up(names: set[str], resolver: Resolver) -> dict[str, Looked]:
+async def look_up(names: set[str], resolver: Resolver, budget: Budget) -> dict[str, Looked]:
     """Return what each record says, or why it cannot be used."""
-    budget = Budget(MAX_QUERIES // QUERIES_OF_A_LOOKUP, MAX_SECONDS)
     ordered = sorted(names)
     if len(ordered) == 1:  # nearly every message, and no task is needed
         return {ordered[0]: await _look_up(ordered[0], resolver, budget)}

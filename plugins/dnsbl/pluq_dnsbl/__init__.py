@@ -21,10 +21,6 @@ from pluq_dnsbl.entries import Action, Entry, environment_verdict, parse_entry, 
 
 LOOKUP_FAILED = "temporary RBL lookup error"
 
-# Ten lists are many; a session must not wait for more than this at its first recipient.
-MAX_QUERIES = 60
-MAX_SECONDS = 20.0
-
 
 def is_set(text: str) -> bool:
     """A variable that is there switches on, whatever it holds."""
@@ -66,12 +62,12 @@ class Dnsbl(Plugin[Settings]):
             return None
         finding = session.notes.get(self.name)
         if finding is None:
-            finding = session.notes[self.name] = await self.look_up(session)
+            finding = session.notes[self.name] = await self.look_up(session, transaction.dns_budget)
             self.log(f"ip={session.remote_ip} result={finding.action.value} message={finding.text!r}")
         transaction.queue_environment["RBLRESULT"] = finding.action.value
         return verdict_of(finding)
 
-    async def look_up(self, session: Session) -> Finding:
+    async def look_up(self, session: Session, budget: Budget) -> Finding:
         """Return what RBLSMTPD or the lists say of this client."""
         settings = self.settings_for(session)
         if settings.rblsmtpd is not None:
@@ -79,7 +75,7 @@ class Dnsbl(Plugin[Settings]):
             return Finding(action, text.replace("%IP%", session.remote_ip))
         if settings.skip:
             return Finding(Action.PASS)
-        return await self.ask(session.remote_ip, self.entries(settings), settings.fail_closed)
+        return await self.ask(session.remote_ip, self.entries(settings), settings.fail_closed, budget)
 
     def entries(self, settings: Settings) -> list[Entry]:
         lines = settings.lists
@@ -88,9 +84,8 @@ class Dnsbl(Plugin[Settings]):
             lines = tuple(line.decode("utf-8", "replace") for line in read_lines(path) or [])
         return [parse_entry(line) for line in lines]
 
-    async def ask(self, address: str, entries: list[Entry], fail_closed: bool) -> Finding:
+    async def ask(self, address: str, entries: list[Entry], fail_closed: bool, budget: Budget) -> Finding:
         """Return the first listing of an address; a pass where no list has it."""
-        budget = Budget(MAX_QUERIES, MAX_SECONDS)
         is_unsure = False
         for entry in entries:
             try:

@@ -19,6 +19,7 @@ from pluq import AuthResult, Defer, Plugin, Recipient, Reject, Session, Transact
 from pluq.hookspecs import clean_text
 
 if TYPE_CHECKING:
+    from pluq.dns import Budget
     from pluq_spf.evaluate import Client, Outcome
 
 DEFAULT_EXPLANATION = (
@@ -77,15 +78,17 @@ class Spf(Plugin[Settings]):
         settings = self.settings_for(session)
         if not settings.behavior or session.may_relay or session.login is not None:
             return None
-        client = client_of(session, transaction.sender)
-        outcome = await self.look(client, settings)
+        from pluq_spf.evaluate import budget_of  # here: pyspf and its DNS are slow to import and seldom needed
+
+        client, budget = client_of(session, transaction.sender), budget_of(transaction)
+        outcome = await self.look(client, settings, budget)
         self.keep(session, transaction, client, outcome)
         if outcome.result == "temperror" and settings.behavior >= 2:
             return LOOKUP_FAILED
         if settings.helo and client.sender and client.helo and not is_refused(outcome, settings):
-            outcome = await self.look_at_helo(session, client, settings) or outcome
+            outcome = await self.look_at_helo(session, client, settings, budget) or outcome
         if is_refused(outcome, settings):
-            transaction.notes[self.name] = await self.refusal(client, outcome, settings)
+            transaction.notes[self.name] = await self.refusal(client, outcome, settings, budget)
         return None
 
     @hook
@@ -93,16 +96,18 @@ class Spf(Plugin[Settings]):
         refusal: Verdict | None = None if transaction.is_sender_vouched else transaction.notes.get(self.name)
         return refusal
 
-    async def look(self, client: Client, settings: Settings) -> Outcome:
-        from pluq_spf.evaluate import evaluate  # here: pyspf and its DNS are slow to import and seldom needed
+    async def look(self, client: Client, settings: Settings, budget: Budget) -> Outcome:
+        from pluq_spf.evaluate import evaluate
 
-        return await evaluate(client, self.context.resolver(), settings.rules, settings.guess)
+        return await evaluate(client, self.context.resolver(), budget, settings.rules, settings.guess)
 
-    async def look_at_helo(self, session: Session, client: Client, settings: Settings) -> Outcome | None:
+    async def look_at_helo(
+        self, session: Session, client: Client, settings: Settings, budget: Budget
+    ) -> Outcome | None:
         """Return the outcome of the HELO name if it is a fail: other results of that name say nothing of the sender."""
         from dataclasses import replace
 
-        outcome = await self.look(replace(client, sender=""), settings)
+        outcome = await self.look(replace(client, sender=""), settings, budget)
         session.results.append(AuthResult("spf", outcome.result, client.helo, (("smtp", "helo", client.helo),)))
         return outcome if outcome.result == "fail" else None
 
@@ -113,10 +118,10 @@ class Spf(Plugin[Settings]):
         transaction.results.append(AuthResult("spf", outcome.result, outcome.domain, (identity,), outcome.reason))
         transaction.queue_environment["SPFRESULT"] = EXPORTED.get(outcome.result, outcome.result)
 
-    async def refusal(self, client: Client, outcome: Outcome, settings: Settings) -> Reject:
+    async def refusal(self, client: Client, outcome: Outcome, settings: Settings, budget: Budget) -> Reject:
         from pluq_spf.evaluate import expand
 
-        text = outcome.explanation or await expand(client, settings.explanation, self.context.resolver())
+        text = outcome.explanation or await expand(client, settings.explanation, self.context.resolver(), budget)
         return Reject(550, "5.7.1", text)
 
 

@@ -21,10 +21,12 @@ import spf
 
 from pluq.dns import Budget, NoRecords, Resolver
 from pluq.errors import ProtocolError, TemporaryFailure
+from pluq.hookspecs import Transaction
 
-# RFC 7208 section 4.6.4: 10 terms, each with up to 10 names to look up; more than this is nobody's honest policy.
-MAX_QUERIES = 60
-MAX_SECONDS = 20.0
+# RFC 7208 section 4.6.4: 10 terms, each with up to 10 names to look up; more than this is nobody's honest policy. It is a part of what
+# one message may cost: a sender's records must not use up what block lists and signatures need.
+MAX_QUERIES = 40
+MAX_SECONDS = 12.0
 MAX_ADDRESSES = 10
 
 T = TypeVar("T")
@@ -99,12 +101,17 @@ class Client:
         return self.sender.rpartition("@")[2] or self.helo
 
 
-async def evaluate(client: Client, resolver: Resolver, rules: str = "", guess: str = "") -> Outcome:
+def budget_of(transaction: Transaction) -> Budget:
+    """Return what SPF may look up for a message, all its identities together."""
+    return transaction.dns_budget.part(MAX_QUERIES, MAX_SECONDS)
+
+
+async def evaluate(client: Client, resolver: Resolver, budget: Budget, rules: str = "", guess: str = "") -> Outcome:
     """Return the outcome for a client. `rules` and `guess` are mechanisms of the site, see the settings of the plugin."""
-    return await _run(lambda: check(client, rules, guess), resolver)
+    return await _run(lambda: check(client, rules, guess), resolver, budget)
 
 
-async def expand(client: Client, text: str, resolver: Resolver) -> str:
+async def expand(client: Client, text: str, resolver: Resolver, budget: Budget) -> str:
     """Return `text` with its SPF macros expanded, or as it is where they cannot be."""
 
     def run() -> str:
@@ -113,13 +120,12 @@ async def expand(client: Client, text: str, resolver: Resolver) -> str:
         except (spf.PermError, spf.TempError):
             return text
 
-    return await _run(run, resolver)
+    return await _run(run, resolver, budget)
 
 
-async def _run(function: Callable[[], T], resolver: Resolver) -> T:
+async def _run(function: Callable[[], T], resolver: Resolver, budget: Budget) -> T:
     """Return what the function returns once every answer that it asks for is known."""
     known: dict[Key, Any] = {}
-    budget = Budget(MAX_QUERIES, MAX_SECONDS)
     while True:
         answers = Answers(known, [])
         token = _answers.set(answers)
