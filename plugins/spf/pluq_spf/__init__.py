@@ -115,7 +115,9 @@ class Spf(Plugin[Settings]):
         """Put the result into the message, the results and the environment of the queue program."""
         transaction.received_fields.append(received_spf(session, client, outcome))
         identity = ("smtp", "mailfrom", client.sender) if client.sender else ("smtp", "helo", client.helo)
-        transaction.results.append(AuthResult("spf", outcome.result, outcome.domain, (identity,), outcome.reason))
+        # What this site guesses is not the domain's word: it must not count for DMARC.
+        speaks_for = "" if outcome.local else outcome.domain
+        transaction.results.append(AuthResult("spf", outcome.result, speaks_for, (identity,), outcome.reason))
         transaction.queue_environment["SPFRESULT"] = EXPORTED.get(outcome.result, outcome.result)
 
     async def refusal(self, client: Client, outcome: Outcome, settings: Settings, budget: Budget) -> Reject:

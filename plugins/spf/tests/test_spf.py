@@ -117,6 +117,11 @@ async def test_a_domain_without_policy_is_judged_by_the_guess(server: FakeDns) -
     assert isinstance(at_rcpt, Reject)
 
 
+async def test_what_the_site_guesses_does_not_speak_for_the_domain(server: FakeDns) -> None:
+    _, _, transaction = await ask(server, b"joe@none.example", behavior=1, guess="ip4:192.0.2.7")
+    assert [(one.result, one.domain) for one in transaction.results] == [("pass", "")]
+
+
 async def test_the_queries_for_one_message_are_bounded_whatever_a_policy_asks_for() -> None:
     many = {
         f"m{index}.evil.test": [("MX", (1, f"h{index}.{host}.evil.test")) for host in range(30)] for index in range(30)
