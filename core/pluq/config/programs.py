@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 START_BYTES = 4096
+OURS = re.compile(rb"^from (pluq\.commands|pluq_\w+)\b", re.MULTILINE)
 
 
 def is_ours(path: str) -> bool:
-    """Say whether the program at `path` is one of pluq's: a script that calls into pluq.commands."""
+    """Say whether the program at `path` is one of pluq's: a script that calls into pluq.commands, or into a plugin of its own."""
     try:
         with open(path, "rb") as file:
-            return b"from pluq.commands." in file.read(START_BYTES)
+            return OURS.search(file.read(START_BYTES)) is not None
     except (IsADirectoryError, FileNotFoundError):
         return False
