@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pluq.errors import ConfigError, TemporaryFailure
-from pluq.hookspecs import PLUGIN_FAILED, Accept, Reject
+from pluq.hookspecs import PLUGIN_FAILED, Accept, AuthResult, Message, Recipient, Reject, Session, Transaction
 from pluq.plan.chain import Collect, Decide, Each, First, Fold, Observe, Step, resumed
 
 
@@ -130,6 +130,29 @@ async def test_a_shadowed_verdict_is_logged_and_not_given() -> None:
     log = Log()
     assert await Decide((step(refuse, shadow=True),), log)(session=None) is None
     assert "would have said" in log[0]
+
+
+async def test_what_a_plugin_in_shadow_mode_changes_is_changed_for_nobody_and_its_notes_stay() -> None:
+    def meddle(session: Session, transaction: Transaction, message: Message) -> None:
+        session.environment["RELAYCLIENT"] = ""
+        session.greeting = b"other"
+        transaction.sender = b"other@example.net"
+        transaction.recipients.clear()
+        transaction.received_fields.append(b"X: y")
+        transaction.results.append(AuthResult("x", "pass"))
+        transaction.notes["meddle"] = "kept"
+        message.prepend(b"X: y")
+        message.replace_body(b"other")
+
+    session, message = Session(), Message.from_bytes(b"A: b\n\nbody\n")
+    transaction = Transaction(b"a@b.example", recipients=[Recipient(b"joe@example.org")])
+    given: dict[str, Any] = {"session": session, "transaction": transaction, "message": message}
+    assert await Decide((step(meddle, shadow=True),), Log())(**given) is None
+    assert session == Session()
+    assert transaction == Transaction(
+        b"a@b.example", recipients=[Recipient(b"joe@example.org")], notes={"meddle": "kept"}
+    )
+    assert message.as_bytes() == b"A: b\n\nbody\n"
 
 
 async def test_what_is_no_verdict_is_a_failure() -> None:

@@ -88,6 +88,8 @@ class Plugin(Generic[S]):
     settings: S
     context: Context
     resolved: Resolved
+    is_shadow: bool = False
+    """The site only wants to know what the plugin would say. What it changes is changed for nobody; it runs no programs and delays nobody."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -29,6 +29,7 @@ from pluq.hookspecs.verdicts import (
     Verdict,
     clean_text,
 )
+from pluq.plan.shadow import in_shadow
 
 VERDICTS = (Accept, Reject, Defer, Disconnect, Discard, Later)
 
@@ -121,6 +122,8 @@ class Chain:
 
     async def ask(self, step: Step, given: Mapping[str, Any]) -> Any:
         """Return the answer of one step; whatever it raises is its failure."""
+        if step.shadow:
+            given = in_shadow(given)
         answer = step.function(*[given[name] for name in step.parameters])
         return await within(answer, step.budget) if step.waits else answer
 

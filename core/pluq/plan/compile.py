@@ -26,6 +26,7 @@ from pluq.hookspecs.plugin import hook_methods
 from pluq.plan import EMPTY, Plan, chain
 from pluq.plan.heed import Heed
 from pluq.plan.load import load_class, new_registry
+from pluq.plan.shadow import NOT_ASKED
 from pluq.store.control import ControlFiles
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log
         if policy.mode == "off":
             continue
         _register(registry, instance)
+        instance.is_shadow = policy.mode == "shadow"
         for hook_name in hook_methods(type(instance)):
+            if instance.is_shadow and hook_name in NOT_ASKED:
+                continue
             step = _step(instance, hook_name, policy)
             if heed is not None:
                 step = heed.timed(step)

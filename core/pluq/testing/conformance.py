@@ -87,7 +87,9 @@ class Conformance:
         assert all(one.help.endswith(".") for one in declarations(self.plugin.settings_class))
 
     async def test_in_shadow_mode_nobody_can_tell_that_it_is_there(self) -> None:
-        assert await converse(PLAIN, await self.started(mode="shadow")) == await converse(PLAIN, EMPTY)
+        shadow, without = Talk(plan=await self.started(mode="shadow")), Talk(plan=EMPTY)
+        assert await carry_on(PLAIN, shadow) == await carry_on(PLAIN, without)
+        assert queued(shadow) == queued(without)
 
     async def test_every_reply_is_well_formed_whatever_the_client_says(self) -> None:
         for script in (PLAIN, NASTY):
@@ -133,12 +135,20 @@ class Conformance:
 
 async def converse(script: Sequence[bytes], plan: Plan) -> list[str]:
     """Return the reply lines of a session, numbers of the moment blurred."""
-    talk = Talk(plan=plan)
+    return await carry_on(script, Talk(plan=plan))
+
+
+async def carry_on(script: Sequence[bytes], talk: Talk) -> list[str]:
     await talk.settled()
     for step in script:
         talk.send(step)
         await talk.settled()
     return lines_of(talk)
+
+
+def queued(talk: Talk) -> list[tuple[bytes, list[bytes], bytes]]:
+    """Return what was queued, without our own Received field."""
+    return [(one.sender, one.recipients, one.text) for one in talk.queue.messages]
 
 
 def lines_of(talk: Talk) -> list[str]:

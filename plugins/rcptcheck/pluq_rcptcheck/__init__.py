@@ -214,7 +214,7 @@ class RcptCheck(Plugin[Settings]):
     async def ask_program(
         self, settings: Settings, session: Session, transaction: Transaction, recipient: Recipient, is_found: bool
     ) -> Verdict | None:
-        if not settings.program or (session.may_relay and not settings.program_for_relays):
+        if self.is_shadow or not settings.program or (session.may_relay and not settings.program_for_relays):
             return None
         values = {"SENDER": transaction.sender, "RECIPIENT": recipient.address, "HELO": session.helo or b""}
         if any(is_function(value) for value in values.values()):

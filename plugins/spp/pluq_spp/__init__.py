@@ -216,6 +216,8 @@ class Spp(Plugin[Settings]):
         `variables` are those of the command; `changes` names the one that a C line changes.
         """
         answer = Answer(session, self.state(session))
+        if self.is_shadow:  # what programs would say cannot be known without running them
+            return answer
         entries = answer.state.sections.get(section, ())
         if entries and any(is_function(value) for value in variables.values()):
             self.log(f"{session.remote_ip}: refused what an old shell would run")

@@ -42,6 +42,17 @@ async def dialogue(talk: Talk, *lines: str) -> list[str]:
     return [await talk.ask(line) for line in lines]
 
 
+async def test_in_shadow_mode_no_program_is_run(home: Home, tmp_path: Path) -> None:
+    Path(home.control("smtpplugins")).write_text(
+        f"[connection]\n:touch {tmp_path}/ran\n[mail]\n:touch {tmp_path}/ran\n"
+    )
+    plugin = make_plugin(Spp, home=home)
+    plugin.start()
+    talk = Talk(plan=plan_of(plugin, mode="shadow"), environment={"ENABLE_SPP": "1", "PATH": "/usr/bin:/bin"})
+    assert await talk.ask("MAIL FROM:<a@b.example>") == "250 ok"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_sections_go_by_their_first_letter() -> None:
     found = parse_sections(
         [b":lost", b"[mail]", b"a b", b":c", b"[Rcpt]", b"no", b"[mx]", b"d", b"[]", b"no", b"[p]", b"e"]

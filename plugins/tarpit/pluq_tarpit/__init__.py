@@ -71,4 +71,5 @@ class Tarpit(Plugin[Settings]):
             await self.wait(settings.delay)
 
     async def wait(self, seconds: int) -> None:
-        await asyncio.sleep(min(seconds, LONGEST_DELAY))
+        if not self.is_shadow:
+            await asyncio.sleep(min(seconds, LONGEST_DELAY))
