@@ -6,12 +6,18 @@ import importlib
 import sys
 
 VERBS = {
+    "bounce": "give messages up: their senders get bounces",
     "check": "say what is wrong with the queue directory; --repair mends it",
+    "flush": "try messages now",
+    "hold": "keep messages in the queue, untried, until they are released",
     "list": "list the messages, oldest first",
+    "release": "let messages that are on hold go on",
+    "remove": "throw messages away",
     "show": "show one message and its header",
 }
-# Two verbs of one module, which looks at its name.
+# Some verbs share a module, which looks at its name.
 MODULES = {"check": "queue_check", "list": "queue_list", "show": "queue_list"}
+STEERING = "queue_steer"
 
 
 def main() -> int:
@@ -19,11 +25,11 @@ def main() -> int:
     if arguments and arguments[0] in VERBS:
         verb = arguments[0]
         sys.argv = [f"{sys.argv[0]} {verb}", *arguments[1:]]
-        code: int = importlib.import_module(f"pluq.commands.{MODULES[verb]}").main()
+        code: int = importlib.import_module(f"pluq.commands.{MODULES.get(verb, STEERING)}").main()
         return code
     asked = arguments[:1] in (["-h"], ["--help"])
     overview = "usage: pluq queue VERB [ARGUMENT]...\n\n" + "".join(
-        f"  {verb:<5}  {line}\n" for verb, line in VERBS.items()
+        f"  {verb:<7}  {line}\n" for verb, line in VERBS.items()
     )
     (sys.stdout if asked else sys.stderr).write(overview)
     return 0 if asked else 100

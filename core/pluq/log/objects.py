@@ -81,6 +81,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "bounce": ("message", "qp"),
     "no_bounce": ("text", "file"),
     "end": ("message",),
+    "steer": ("order", "message", "uid"),
     "exit": (),
     # All
     "warning": ("text",),
@@ -161,6 +162,10 @@ def no_bounce(why: str, file: bytes) -> bytes:
 
 def end_message(message: int) -> bytes:
     return event("end", {"message": message})
+
+
+def steered(order: str, message: int, uid: int) -> bytes:
+    return event("steer", {"order": order, "message": message, "uid": uid})
 
 
 def leaving() -> bytes:

@@ -16,7 +16,9 @@ from pluq.queue.records import Recipient, Todo, parse_info, parse_recipients, pa
 from pluq.store.durable import write_all
 
 __all__ = [
+    "HELD_TIME",
     "Info",
+    "identity",
     "numbers",
     "read_channel",
     "read_info",
@@ -25,6 +27,10 @@ __all__ = [
     "stale_messages",
     "todo_numbers",
 ]
+
+
+HELD_TIME = 2**31 - 1
+"""The time of local/N and remote/N of a message that is on hold: no try before 2038, and the last time that every file system can hold."""
 
 
 class Info(NamedTuple):
@@ -79,6 +85,17 @@ def read_channel(path: str) -> list[Recipient]:
         return parse_recipients(_read(path))
     except FileNotFoundError:
         return []
+
+
+def identity(layout: QueueLayout, number: int) -> int | None:
+    """Return what tells a message from a later one with the same number; None where there is none. Raises OSError.
+
+    It is the time at which its file was written, in nanoseconds: from then on the file is only read.
+    """
+    try:
+        return os.stat(layout.mess(number)).st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def stale_messages(layout: QueueLayout, now: float) -> Iterator[int | None]:

@@ -77,6 +77,10 @@ class Channel:
         """How many deliveries are in flight."""
         return len(self._slots)
 
+    def messages(self) -> set[int]:
+        """Return the messages that have a delivery in flight."""
+        return {delivery.target.number for delivery in self._slots.values()}
+
     @property
     def counts(self) -> tuple[int, int]:
         return len(self._slots), min(self.wanted, self.limit)

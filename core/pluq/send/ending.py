@@ -99,6 +99,26 @@ class Ending:
             return
         self._ended.append(number)
 
+    def discard(self, number: int) -> bool | None:
+        """Let a message go with all that is left of it, and without a bounce. False: it could not be removed, None: its bounce is on the way.
+
+        With info/N it has left the queue; what a crash leaves behind then belongs to nobody.
+        """
+        layout = self._common.layout
+        if number in self._bouncing:
+            return None
+        for path in (layout.bounce(number), layout.info(number), layout.local(number), layout.remote(number)):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self._common.warn("unable to unlink", path)
+                return False
+        self._common.log(log.end_message(number))
+        self._ended.append(number)
+        return True
+
     def settle(self) -> None:
         """Let the message files go, once their envelopes are gone for good."""
         ended = self._ended

@@ -105,6 +105,8 @@ class FastPath:
         """The same before the question that the daemon has not answered yet."""
         self._ask_at = 0
         self._in_doubt = False
+        self._unwanted: set[int] = set()
+        """Messages that the administrator removed: they end as soon as nothing of them is in flight."""
 
     # New messages
 
@@ -172,16 +174,43 @@ class FastPath:
 
     def tried(self, message: Fresh) -> None:
         """Every recipient has been tried once: the message ends, or what is left of it goes to disk."""
-        if message.undone:
+        if message.undone and message.number not in self._unwanted:
             self._to_write.append(message)
             return
+        if self._jobs.afterwards:
+            for channel in CHANNELS:
+                self._jobs.afterwards.pop((message.number, channel), None)
         self.common.log(log.end_message(message.number))
         self._forget(message)
         self._remover.remove_message(message.number)
 
     def _forget(self, message: Fresh) -> None:
         del self._messages[message.number]
+        self._unwanted.discard(message.number)
         self._ended[message.number] = message.found
+
+    def channels_of(self, number: int) -> set[int]:
+        """Return the channels of a message that is on the fast path, none for another."""
+        message = self._messages.get(number)
+        return set() if message is None else {channel for channel, _address in message.recipients}
+
+    def stop(self, numbers: set[int], unwanted: bool) -> None:
+        """Start no more deliveries of these messages: whoever was not tried has to wait. `unwanted` ones end instead."""
+        known = {number for number in numbers if number in self._messages}
+        if unwanted:
+            self._unwanted |= known
+        else:
+            self._unwanted -= known
+        stopped = []
+        for waiting in self._waiting:
+            stopped += [message for message, _mark in waiting if message.number in known]
+            kept = [entry for entry in waiting if entry[0].number not in known]
+            waiting.clear()
+            waiting.extend(kept)
+        for message in stopped:
+            message.left -= 1
+            if not message.left:
+                self.tried(message)
 
     def leave(self) -> None:
         """Start nothing more. Messages that nobody tried stay in todo/; what is known of the others goes to disk."""

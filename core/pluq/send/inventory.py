@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from pluq import log
-from pluq.queue.reader import numbers
+from pluq.queue.reader import HELD_TIME, numbers
 from pluq.send.common import CHANNELS, Common, exists
 from pluq.send.ending import Ending
 from pluq.send.jobs import Jobs
@@ -50,7 +50,8 @@ class Inventory:
             known = frozenset(idle)
             for channel, name in zip(CHANNELS, CHANNEL_FOLDERS, strict=True):
                 times = list(self._times(f"{layout.path}/{name}/{part}", known))
-                self._jobs.waiting[channel].extend(times)
+                self._jobs.held[channel].update(number for when, number in times if when == HELD_TIME)
+                self._jobs.waiting[channel].extend(entry for entry in times if entry[0] != HELD_TIME)
                 idle.difference_update(number for _when, number in times)
             for number in idle:
                 self._ending.add(number)
@@ -119,6 +120,9 @@ class Inventory:
             self._later(number, path)
             return
         for channel, when in times.items():
-            self._jobs.waiting[channel].add(when, number)
+            if when == HELD_TIME:
+                self._jobs.held[channel].add(number)
+            else:
+                self._jobs.waiting[channel].add(when, number)
         if not times:
             self._ending.add(number)

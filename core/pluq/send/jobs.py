@@ -15,6 +15,7 @@ Source: qmail-send(8); the PRIORITY QUEUES, JOBS and PASSES parts of qmail-send.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from pluq import log
 from pluq.errors import ProtocolError
@@ -74,6 +75,10 @@ class Jobs:
     def __init__(self, common: Common, bounces: Bounces, ending: Ending) -> None:
         self.common = common
         self.waiting = (Waiting(), Waiting())
+        self.held: tuple[set[int], set[int]] = (set(), set())
+        """Messages on hold, of each channel: on disk, the time of their lists is HELD_TIME."""
+        self.afterwards: dict[tuple[int, int], Callable[[Job], None]] = {}
+        """What to do in the place of `finish` with a job (message, channel) that is under way, when it ends."""
         self._bounces = bounces
         self._ending = ending
         self._passes: list[tuple[Job, Records] | None] = [None, None]
@@ -182,6 +187,14 @@ class Jobs:
         job.references -= 1
         if job.references:
             return
+        then = self.afterwards.pop((job.number, job.channel), None) if self.afterwards else None
+        if then is not None:
+            then(job)
+        else:
+            self.finish(job)
+
+    def finish(self, job: Job) -> None:
+        """End a job that nobody holds: its recipients are done, or are tried again later."""
         path = self.common.recipients_path(job.number, job.channel)
         when = job.retry
         if job.read_whole and not job.undone:
@@ -195,6 +208,35 @@ class Jobs:
                 return
         self._set_time(path, when)
         self.waiting[job.channel].add(when, job.number)
+
+    def flying(self) -> set[tuple[int, int]]:
+        """Return the jobs, as (message, channel), that are under way."""
+        found = {(number, channel.index) for channel in self.common.channels for number in channel.messages()}
+        found.update((current[0].number, current[0].channel) for current in self._passes if current is not None)
+        found.update((job.number, job.channel) for job, *_rest in self._failures)
+        return found
+
+    def stop(self, number: int) -> None:
+        """Start no more deliveries of a message in this try of it."""
+        for current in self._passes:
+            if current is not None and current[0].number == number:
+                self._end_pass(*current)
+
+    def give_up(self, number: int, channel: int, text: bytes) -> None:
+        """Let every recipient that is not done fail, with `text` as the report. Raises OSError, ProtocolError."""
+        records = Records(self.common.recipients_path(number, channel))
+        try:
+            sender, birth = read_info(self.common.layout, number)
+            waiting = [found for found in iter(records.next, None) if found[1][:1] == b"T"]
+        finally:
+            records.close()
+        job = Job(self, number, channel, sender, birth)
+        job.read_whole = True
+        job.undone = len(waiting)
+        job.references += len(waiting)
+        for offset, record in waiting:
+            self.failed(job, offset, record[1:], text)
+        self.close(job)
 
     def _set_time(self, path: str, when: int) -> None:
         try:

@@ -4,6 +4,7 @@
     run/lspawn   local deliveries   two-byte delivery numbers: more than 255 at once
     run/rspawn   remote deliveries
     run/qmqp     bounces
+    run/send     orders of the administrator; whoever wants to follow the log
 
 A connection that breaks is made again, with growing pauses: 0.1 s up to 10 s. What a lost deliverer had in hand is deferred; a
 lost queue daemon is asked again for what it did not answer, and todo/ is looked through.
@@ -28,6 +29,7 @@ from pluq.queue.plugins import current_plan, envelope_of
 from pluq.send import figures
 from pluq.send.channel import Channel
 from pluq.send.common import Common
+from pluq.send.control import Control
 from pluq.send.plugins import load_plan
 from pluq.send.remover import DaemonLink
 from pluq.send.scheduler import Clock, Scheduler
@@ -90,6 +92,7 @@ class Sockets:
         self._paths = paths
         self._clock = clock
         self._obey = obey
+        self.control: Control | None = None
         self._link_retry = Retry()
         self._link_blocked = False
         self._channel_retries = (Retry(), Retry())
@@ -173,7 +176,9 @@ class Sockets:
             self._common.log(log.warning("lost connection to the queue daemon"))
 
     def write(self) -> None:
-        """Send requests to the daemon; those that it does not take now go out when it does."""
+        """Answer the administrator; send requests to the daemon: those that it does not take now go out when it does."""
+        if self.control is not None:
+            self.control.write()
         try:
             all_written = self._link.write()
         except OSError:
@@ -203,8 +208,15 @@ class Sockets:
         return (told and self._scheduler.may_leave) or self._clock() >= self._drain_until + LAST_SECONDS
 
 
-def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: int) -> int:
-    """Run until TERM; returns the exit code."""
+def run(
+    home: Home,
+    todo_path: str,
+    lspawn_path: str,
+    rspawn_path: str,
+    log_fd: int,
+    control: socket.socket | None = None,
+) -> int:
+    """Run until TERM; returns the exit code. `control` listens for the administrator's orders."""
     lines = log.LineWriter(log_fd)
 
     def warn(text: str) -> None:
@@ -232,6 +244,8 @@ def run(home: Home, todo_path: str, lspawn_path: str, rspawn_path: str, log_fd: 
     sockets = Sockets(scheduler, link, paths, time.time, lambda scheduler: signals.apply(scheduler, home.controls))
     scheduler.surroundings = sockets
     scheduler.inventory.load()
+    if control is not None:
+        sockets.control = Control(scheduler, control)
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

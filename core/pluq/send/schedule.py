@@ -74,6 +74,14 @@ class Waiting:
             return None
         return heapq.heappop(self._heap) & NUMBER_MASK
 
+    def take(self, numbers: set[int]) -> dict[int, int]:
+        """Take out these numbers, wherever they stand; return the time of each that was there. Looks at everything once."""
+        taken = [entry for entry in self._heap if entry & NUMBER_MASK in numbers]
+        if taken:
+            self._heap = [entry for entry in self._heap if entry & NUMBER_MASK not in numbers]
+            self.arrange()
+        return {entry & NUMBER_MASK: entry >> NUMBER_BITS for entry in taken}
+
     def all_at(self, when: int) -> None:
         """Let everything be due at one time."""
         self._heap[:] = sorted(when << NUMBER_BITS | entry & NUMBER_MASK for entry in self._heap)

@@ -7,11 +7,12 @@ Source: INTERNALS section 6; cleanup_do in qmail-send.c.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from pluq import log
 from pluq.queue.reader import stale_messages
-from pluq.send.common import Common
+from pluq.send.common import CHANNELS, Common
 from pluq.send.remover import Remover
 
 CLEANUP_SECONDS = 76431
@@ -47,8 +48,17 @@ class StaleFiles:
                     self._next = now + CLEANUP_SECONDS
                     return
                 if number is not None:
-                    self._remover.remove_message(number)
+                    self._remove(number)
         except OSError:
             self._common.log(log.alert("unable to opendir mess, sleeping..."))
             self._walk = None
             self._next = now + PAUSE_SECONDS
+
+    def _remove(self, number: int) -> None:
+        """Remove a file, and the lists of recipients of a message that was being discarded."""
+        for channel in CHANNELS:
+            try:
+                os.unlink(self._common.recipients_path(number, channel))
+            except OSError:
+                continue  # usually there is none; a later message with this number begins by removing it
+        self._remover.remove_message(number)

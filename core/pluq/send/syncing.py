@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from pluq.queue.reader import never_waiting
 from pluq.store import durable
 from pluq.store.syncfs import have_syncfs, syncfs
 
@@ -24,11 +25,16 @@ class SyncBatch:
         # Opened before anything is written: the kernel reports each lost write once for each open descriptor.
         self._queue = os.open(queue, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._files: list[int] = []
+        self._paths: list[str] = []
         self._folders: set[str] = set()
 
     def add_file(self, descriptor: int) -> None:
         """Add a file that was written; the batch closes it."""
         self._files.append(descriptor)
+
+    def add_path(self, path: str) -> None:
+        """Add a file of which something was changed; it is opened when it is synced."""
+        self._paths.append(path)
 
     def add_folder(self, path: str) -> None:
         """Add a folder in which a name appeared or went away."""
@@ -44,14 +50,21 @@ class SyncBatch:
             for descriptor in self._files:
                 os.close(descriptor)
             self._files.clear()
+            self._paths.clear()
             self._folders.clear()
         return True
 
     def _sync(self) -> None:
-        if len(self._files) + len(self._folders) >= SYNCFS_FROM and have_syncfs():
+        if len(self._files) + len(self._paths) + len(self._folders) >= SYNCFS_FROM and have_syncfs():
             syncfs(self._queue)
             return
         for descriptor in self._files:
             os.fsync(descriptor)
+        for path in self._paths:
+            descriptor = never_waiting(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         for folder in self._folders:
             durable.fsync_dir(folder)
