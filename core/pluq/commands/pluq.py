@@ -15,7 +15,7 @@ VERBS = {
     "docs": "print documentation that is made from the code: hooks, settings",
     "explain": "say what would happen to mail for an address, and why; replay a dialogue",
     "migrate": "say what becomes of a qmail site, and write the pluq.toml that keeps it as it is",
-    "init": "make a qmail home: folders, queue, first control files, links to the programs",
+    "init": "make a qmail home: folders, queue, users, first control files and profiles",
     "install": "put programs, man pages and boot scripts into a qmail home, or below --destdir for a package",
     "instcheck": "say what in an installed home is missing or has a wrong owner, mode or type",
     "plugin": "make a folder with a new plugin that passes its own tests",

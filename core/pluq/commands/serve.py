@@ -87,13 +87,17 @@ def main() -> int:
 
 def serve(home: Home, listen: list[str]) -> int:
     """Run the stack of this home until TERM. Raises ConfigError before anything is started, ValueError for `listen`."""
+    from pluq.errors import ConfigError
     from pluq.supervisor import processes
+    from pluq.supervisor.hier import is_null_client
     from pluq.supervisor.notify import Notifier
     from pluq.supervisor.ports import Ports
 
     notifier, ports = Notifier(os.environ), Ports.from_environment(listen, os.environ)
     for name in MANAGERS:  # they are for us, not for what users start
         os.environ.pop(name, None)
+    if is_null_client(home):
+        raise ConfigError(f"{home.bin}/qmail-queue", "hands all mail on by QMQP: this host has nothing to serve")
     ids = home.ids()
     keys = bind_keys(home, ids)
     with answered_keys(home, ids, keys):

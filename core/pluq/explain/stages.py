@@ -6,7 +6,6 @@ stops: a loop.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +24,7 @@ from pluq.hookspecs import Envelope
 from pluq.plan.compile import compile_plan, process_resolver
 from pluq.send.rewrite import LOCAL, Routing
 from pluq.send.settings import read_settings
+from pluq.supervisor.hier import is_null_client
 
 MAX_DEPTH = 10
 
@@ -89,8 +89,7 @@ def explain(question: Question, address: bytes) -> list[Step]:
 
 def handed_on(home: Home) -> Step | None:
     """Return the only step of a null client, whose qmail-queue gives everything to another host; None where there is a queue."""
-    program = f"{home.bin}/qmail-queue"
-    if os.path.basename(os.path.realpath(program)) != "qmail-qmqpc":
+    if not is_null_client(home):
         return None
     servers = home.controls.lines("qmqpservers") or []
     if not servers:

@@ -24,7 +24,7 @@ from pluq.errors import ConfigError
 from pluq.plan import inspect
 from pluq.store.control import first_line, leading_int, read_file
 from pluq.supervisor import privileges
-from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER
+from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER, is_null_client
 
 NUMBERS = (
     "bouncemaxbytes",
@@ -43,7 +43,17 @@ def faults(home: Home, ids: Ids) -> list[ConfigError]:
     """Return everything that keeps this home from being served, nothing if it is fit."""
     if not os.path.isdir(home.path):
         return [ConfigError(home.path, "no qmail home here: make one with `pluq init --home DIR`")]
+    if is_null_client(home):
+        return [*control_faults(home), *null_client_faults(home)]
     return [*control_faults(home), *queue_faults(home, ids)]
+
+
+def null_client_faults(home: Home) -> Iterator[ConfigError]:
+    """Check that a host without a queue knows where its mail goes."""
+    if not home.controls.lines("qmqpservers"):
+        yield ConfigError(
+            home.control("qmqpservers"), "missing or empty: it lists the addresses of the hosts that take our mail"
+        )
 
 
 def control_faults(home: Home) -> Iterator[ConfigError]:

@@ -9,6 +9,7 @@ Source: hier.c and config.sh of qmail, INSTALL.alias.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pluq.config import Home, Ids
@@ -51,6 +52,7 @@ FILES = (
 )
 TRIGGER = ("queue/lock/trigger", "qmails", 0o622)
 # Mail to these must not get lost: whoever is not told otherwise, the administrator gets it.
+ALIAS_MAILDIR = "./Maildir/"
 ALIASES = ("postmaster", "mailer-daemon", "root")
 
 
@@ -92,6 +94,37 @@ def make_site(home: Home, ids: Ids, site: Site) -> None:
         maker.file(f"control/{name}", ROOT, 0o644, f"{text}\n".encode())
     for name in ALIASES:
         maker.file(f"alias/.qmail-{name}", "alias", 0o644, f"{site.deliver_to}\n".encode())
+    if site.deliver_to == ALIAS_MAILDIR:
+        for name in ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
+            maker.folder(f"alias/{name}", "alias", 0o700)
+
+
+def make_null_client(home: Home, ids: Ids, site: Site, servers: Sequence[str]) -> None:
+    """Make the home of a host without a queue, whose mail goes to `servers` by QMQP. Raises OSError."""
+    maker = Maker(home.path, ids)
+    for path, owner, mode in FOLDERS:
+        if path in ("", "control", "bin"):
+            maker.folder(path, owner, mode)
+    domain = site.me.partition(".")[2] or site.me
+    lines = {
+        "me": site.me,
+        "idhost": site.me,
+        "defaultdomain": domain,
+        "plusdomain": domain,
+        "qmqpservers": "\n".join(servers),
+    }
+    for name, text in lines.items():
+        maker.file(f"control/{name}", ROOT, 0o644, f"{text}\n".encode())
+
+
+def is_null_client(home: Home) -> bool:
+    """Say whether qmail-queue of this home is qmail-qmqpc: the host has no queue, and hands all mail on."""
+    return os.path.basename(os.path.realpath(f"{home.bin}/qmail-queue")) == "qmail-qmqpc"
+
+
+def write_control(home: Home, ids: Ids, name: str, text: str) -> None:
+    """Write a control file that is not there yet. Raises OSError."""
+    Maker(home.path, ids).file(f"control/{name}", ROOT, 0o644, text.encode())
 
 
 def mark_single_user(home: Home, ids: Ids) -> None:
@@ -99,8 +132,13 @@ def mark_single_user(home: Home, ids: Ids) -> None:
     Maker(home.path, ids).file("control/singleuser", ROOT, 0o644, b"")
 
 
-def link_programs(home: Home, programs: str) -> None:
-    """Link HOME/bin to the classic programs in folder `programs`, for everything that calls them by that path."""
+def link_programs(home: Home, programs: str, queue: str = "qmail-queue") -> None:
+    """Link HOME/bin to the classic programs in folder `programs`, for everything that calls them by that path.
+
+    `queue` is the program that stands there as qmail-queue.
+    """
+    if queue != "qmail-queue" and not os.path.lexists(f"{home.bin}/qmail-queue"):
+        os.symlink(f"{programs}/{queue}", f"{home.bin}/qmail-queue")
     for name in sorted(os.listdir(programs)):
         target = f"{programs}/{name}"
         link = f"{home.bin}/{name}"
