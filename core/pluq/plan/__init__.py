@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Plan:
     """One attribute a hook: a callable that asks the plugins in order, or None.
 
-    `verbs` are the SMTP verbs of plugins; `authserv_id` the name that our Authentication-Results bear.
+    `verbs` are the SMTP verbs of plugins; `authserv_id` the name that our Authentication-Results bear; `verifies`: each message gets
+    that field, also where nothing was found.
     """
 
     start: Each | None = None
@@ -87,12 +88,14 @@ class Plan:
         plugins: Sequence[Plugin[Any]] = (),
         verbs: Mapping[bytes, Callable[..., Any]] | None = None,
         authserv_id: str = "",
+        verifies: bool = False,
     ) -> None:
         for name, chain in (chains or {}).items():
             setattr(self, name, chain)
         self.plugins = tuple(plugins)
         self.verbs = dict(verbs or {})
         self.authserv_id = authserv_id
+        self.verifies = verifies
 
     @property
     def reads_message(self) -> bool:

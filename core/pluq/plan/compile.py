@@ -180,7 +180,8 @@ def assemble(instances: Sequence[Plugin[Any]], where: Role, site: Site, log: Log
     chains = {name: _chain(name, found, log, notify) for name, found in steps.items()}
     chains["observe"] = observe
     name = instances[0].context.authserv_id if instances else ""
-    return Plan(chains, instances, _verbs(steps["smtp_verbs"], where), name)
+    verifies = any(not step.shadow for step in steps["message_verify"])
+    return Plan(chains, instances, _verbs(steps["smtp_verbs"], where), name, verifies)
 
 
 def _notify(observe: Any, heed: Heed | None) -> chain.Notify | None:

@@ -260,7 +260,7 @@ async def decide(smtp: SmtpSession, transaction: Transaction, view: Message) -> 
     if verdict is not None and not isinstance(verdict, Accept):
         return verdict
     results = [*smtp.session.results, *transaction.results]
-    if results or plan.message_verify is not None:
+    if results or plan.verifies:
         mark(view, plan.authserv_id, results)
     if plan.message_edit is not None:
         verdict = await plan.message_edit(**given)
