@@ -11,6 +11,8 @@ Checks the configuration, binds the ports and sockets, forks the roles, each as 
     lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
     rspawn   qmailr   delivers elsewhere
     keys     root     hands private keys to smtpd and rspawn           (not in a stack of one user)
+    status   qmaill   the status page, figures and health              (where [status] says `listen`)
+    census   qmails   counts the queue for it
 
 TERM drains and stops; HUP re-reads the control files and pluq.toml, and listens where that says now; ALRM tries everything again now.
 The lines of qmail-send go to standard output, the supervisor's own to standard error. Under systemd: Type=notify, sockets may be passed.
@@ -31,6 +33,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pluq.config import Home, Ids
+    from pluq.config.watching import Status
+    from pluq.metrics import Board
     from pluq.supervisor.notify import Notifier
     from pluq.supervisor.ports import Port, Ports
     from pluq.supervisor.privileges import Identity
@@ -87,6 +91,8 @@ def main() -> int:
 
 def serve(home: Home, listen: list[str]) -> int:
     """Run the stack of this home until TERM. Raises ConfigError before anything is started, ValueError for `listen`."""
+    from pluq import log, metrics
+    from pluq.config.site import read_site
     from pluq.errors import ConfigError
     from pluq.supervisor import processes
     from pluq.supervisor.hier import is_null_client
@@ -103,10 +109,13 @@ def serve(home: Home, listen: list[str]) -> int:
     with answered_keys(home, ids, keys):
         if not configuration_is_sound(home, ids):
             return 111
-    stack = Stack(home, ids, bind(home, ids, keys), ports, notifier)
+    site = read_site(home)
+    log.use(site.log_format)
+    board = metrics.Board() if site.status.listen else None
+    stack = Stack(home, ids, bind(home, ids, keys), ports, notifier, watchers(home, ids, site.status, board))
     roles = stack.roles()
     processes.freeze_memory()
-    return processes.Supervisor(roles, notifier, reload=stack.reload).run()
+    return processes.Supervisor(roles, notifier, reload=stack.reload, board=board).run()
 
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
@@ -177,12 +186,14 @@ class Stack:
     which lets all of them go and serves the sessions that it has to their end.
     """
 
-    def __init__(self, home: Home, ids: Ids, sockets: Sockets, ports: Ports, notifier: Notifier) -> None:
+    def __init__(
+        self, home: Home, ids: Ids, sockets: Sockets, ports: Ports, notifier: Notifier, watchers: Sequence[Role] = ()
+    ) -> None:
         self._home = home
         self._ids = ids
         self._ports = ports
         self._notifier = notifier
-        self._fixed = fixed_roles(home, ids, sockets)
+        self._fixed = [*fixed_roles(home, ids, sockets), *watchers]
         self._servers: dict[str, tuple[object, Role]] = {}
         self._logins: Role | None = None
 
@@ -256,6 +267,47 @@ def fixed_roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
         Role("rspawn", who("qmailr", "qmail"), rspawn, (sockets.rspawn.fileno(),), passes=HUP, stage=2),
         Role("send", who("qmails", "qmail"), send, (sockets.send.fileno(),), passes=HUP_ALRM),
     ]
+
+
+def watchers(home: Home, ids: Ids, settings: Status, board: Board | None) -> list[Role]:
+    """Return the roles that serve the status page. Raises ConfigError."""
+    if board is None:
+        return []
+    import pluq.status.census
+    import pluq.status.server
+    from pluq.supervisor.processes import Role
+    from pluq.supervisor.sockets import bind_tcp, bind_unix, parse_address
+
+    pluq.status.server.need_h11()
+    if settings.listen.startswith("/"):
+        # Whoever may enter its folder may look, as anybody here may ask 127.0.0.1.
+        sock = bind_unix(settings.listen, socket.SOCK_STREAM, 0o666, os.geteuid())
+    else:
+        sock = bind_tcp(parse_address(settings.listen))
+    census = partial(pluq.status.census.run, home, board, settings)
+    serve = partial(pluq.status.server.run, home, board, settings, sock)
+    return [
+        Role("census", identity(ids, "qmails", "qmail"), census),
+        Role("status", watcher(ids, settings), serve, (sock.fileno(),)),
+    ]
+
+
+def watcher(ids: Ids, settings: Status) -> Identity:
+    """Return whom the status role runs as. Raises ConfigError."""
+    import pwd
+
+    from pluq.errors import ConfigError
+    from pluq.supervisor.privileges import Identity
+
+    if ids.single:
+        return identity(ids, settings.user, "nofiles")
+    try:
+        uid = pwd.getpwnam(settings.user).pw_uid
+    except KeyError:
+        raise ConfigError("pluq.toml", f"no user {settings.user!r}", None, "status.user") from None
+    if uid == 0:
+        raise ConfigError("pluq.toml", "the status page does not run as root", None, "status.user")
+    return Identity(uid, ids.gid["nofiles"])
 
 
 def server(home: Home, ids: Ids, name: str, ports: Sequence[Port]) -> Role:

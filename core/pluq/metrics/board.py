@@ -13,10 +13,12 @@ parent's page: it is not `page()` of that process.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+from pluq.metrics.memory import family, proportional
 from pluq.metrics.page import PAGE_BYTES, Page, read, series
 
 PROCESSES = 256
@@ -68,13 +70,21 @@ class Board:
         self.census = Blob()
         """What the census found in the queue."""
 
-    def tell(self, role: str, pid: int) -> None:
-        """Note that a role was started (its process number), or has ended (0). For the supervisor."""
+    def tell(self, role: str, pid: int | None) -> None:
+        """Note that a role was started (its process number), has ended (0), or is not wanted any more. For the supervisor."""
         if self._supervisor is None:
             return
-        self._supervisor.put(series("pluq_role_pid", role=role), pid)
+        self._supervisor.put(series("pluq_role_pid", role=role), math.nan if pid is None else pid)
         if pid:
             self._supervisor.add(series("pluq_role_starts_total", role=role))
+
+    def weigh(self, pids: Mapping[str, int]) -> None:
+        """Note the memory of the roles. For the supervisor, who may ask."""
+        if self._supervisor is None:
+            return
+        for role, pid in pids.items():
+            size = sum(proportional(one) for one in family(pid))
+            self._supervisor.put(series("pluq_role_memory_bytes", role=role, kind="pss"), size or math.nan)
 
     def enter(self, role: str) -> None:
         """Be this role from now on: its memory is kept, what belongs to the others is given up."""

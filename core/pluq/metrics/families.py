@@ -30,14 +30,22 @@ FAMILIES = (
     Family("pluq_role_up", "gauge", ("role",), "1 while the role's process runs."),
     Family("pluq_role_pid", "gauge", ("role",), "The process number of the role, 0 while it is down."),
     Family("pluq_role_starts_total", "counter", ("role",), "Starts of the role; more than one means that it ended."),
-    Family("pluq_role_memory_bytes", "gauge", ("role", "kind"), "Memory of the role and its children: rss, or own."),
+    Family(
+        "pluq_role_memory_bytes",
+        "gauge",
+        ("role", "kind"),
+        "Memory of the role and its children: pss (shared pages divided), or rss.",
+    ),
     Family("pluq_role_processes", "gauge", ("role",), "Processes of the role: its own and its children."),
     Family(
         "pluq_connections_total", "counter", ("profile", "verdict"), "Connections that came: ok, deny (rules) or limit."
     ),
     Family("pluq_connections", "gauge", ("profile",), "Connections that are open."),
     Family(
-        "pluq_sessions_total", "counter", ("profile", "tls", "login"), "SMTP sessions that ended, by encryption and login."
+        "pluq_sessions_total",
+        "counter",
+        ("profile", "tls", "login"),
+        "SMTP sessions that ended, by encryption and login.",
     ),
     Family("pluq_accepted_total", "counter", ("profile", "tls", "login"), "Messages accepted by SMTP."),
     Family("pluq_accepted_bytes_total", "counter", ("profile",), "Bytes of the messages accepted by SMTP."),
@@ -104,7 +112,10 @@ FAMILIES = (
         "pluq_certificate_expires_seconds", "gauge", ("profile", "file"), "When a certificate expires, since the epoch."
     ),
     Family(
-        "pluq_queue_messages", "gauge", ("state",), "Messages in the queue: todo (nobody looked yet), queued, bouncing."
+        "pluq_queue_messages",
+        "gauge",
+        ("state",),
+        "Messages in the queue: todo (nobody looked yet), queued, held, bouncing.",
     ),
     Family("pluq_queue_messages_by_age", "gauge", ("age",), "Messages in the queue by their age."),
     Family("pluq_queue_recipients", "gauge", ("channel",), "Recipients that are not done."),

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from pluq import log
+from pluq.metrics import Board
 from pluq.supervisor import privileges
 from pluq.supervisor.notify import Notifier
 from pluq.supervisor.privileges import Identity
@@ -35,6 +36,8 @@ GOOD_LIFE_SECONDS = 30.0
 # Stage 1 waits for deliveries in flight, as qmail-send does; a stack must still be down within seconds.
 DRAIN_SECONDS = 8.0
 LAST_STAGE_SECONDS = 2.0
+
+WEIGH_SECONDS = 20.0
 
 WATCHED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD})
 CRASHED = 111
@@ -76,7 +79,7 @@ class Supervisor:
     """Runs the roles until TERM.
 
     `reload` is called at HUP and returns the roles of the stack from now on; a role that stays is the same object, and gets the signal.
-    None: the configuration cannot be used, everything stays as it is.
+    None: the configuration cannot be used, everything stays as it is. `board` has the figures of the stack, where the site wants any.
     """
 
     roles: Sequence[Role]
@@ -84,8 +87,10 @@ class Supervisor:
     reload: Callable[[], Sequence[Role] | None] = lambda: None
     drain_seconds: float = DRAIN_SECONDS
     clock: Callable[[], float] = time.monotonic
+    board: Board | None = None
     _watches: list[Watch] = field(default_factory=list, init=False)
     _retired: list[Watch] = field(default_factory=list, init=False)
+    _weigh_at: float = field(default=0.0, init=False)
 
     def run(self) -> int:
         """Start the roles, return 0 when all of them are down."""
@@ -115,18 +120,28 @@ class Supervisor:
                     self._pass(signal.SIGALRM)
             self._reap()
             self._start_due()
+            self._weigh()
 
     def _patience(self) -> float:
         """Return how long nothing has to be done: until the next start or the next word to the watchdog."""
         now = self.clock()
         waits = [max(watch.start_at - now, 0.0) for watch in self._watches if not watch.pid]
+        if self.board is not None:
+            waits.append(max(self._weigh_at - now, 0.0))
         return min([*waits, self.notifier.watchdog_seconds or 3600.0])
+
+    def _weigh(self) -> None:
+        """Note how much memory the roles take, now and then."""
+        if self.board is not None and self._weigh_at <= self.clock():
+            self.board.weigh({watch.role.name: watch.pid for watch in self._watches if watch.pid})
+            self._weigh_at = self.clock() + WEIGH_SECONDS
 
     def _start_due(self) -> None:
         now = self.clock()
         for watch in self._watches:
             if not watch.pid and watch.start_at <= now:
-                watch.pid, watch.started = fork_role(watch.role), now
+                watch.pid, watch.started = fork_role(watch.role, self.board), now
+                self._tell(watch.role.name, watch.pid)
 
     def _reap(self) -> None:
         """Note who ended, and when it may start again."""
@@ -150,6 +165,11 @@ class Supervisor:
         how = f"was killed by signal {-code}" if code < 0 else f"exited {code}"
         say(f"{watch.role.name} (pid {watch.pid}) {how} after {lived:.1f} s, next start in {delay:.1f} s")
         watch.pid, watch.start_at = 0, now + delay
+        self._tell(watch.role.name, 0)
+
+    def _tell(self, role: str, pid: int | None) -> None:
+        if self.board is not None:
+            self.board.tell(role, pid)
 
     def _reload(self) -> None:
         self.notifier.reloading()
@@ -167,6 +187,8 @@ class Supervisor:
         self._pass(signal.SIGHUP)
         self._watches += [Watch(role) for role in roles if id(role) not in known]
         self._start_due()
+        for name in {watch.role.name for watch in gone} - {role.name for role in roles}:
+            self._tell(name, None)
         for watch in gone:
             if watch.pid:
                 os.kill(watch.pid, watch.role.farewell)
@@ -230,23 +252,26 @@ def freeze_memory() -> None:
     gc.freeze()
 
 
-def fork_role(role: Role) -> int:
+def fork_role(role: Role, board: Board | None = None) -> int:
     """Start one role and return its process number. The signals in WATCHED must be blocked."""
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        run_child(role, parent)
+        run_child(role, parent, board)
     return pid
 
 
-def run_child(role: Role, parent: int) -> NoReturn:
+def run_child(role: Role, parent: int, board: Board | None = None) -> NoReturn:
     """Be this role until it ends. An exception that gets so far is a fault of ours: it is shown, and the role starts anew."""
     code = CRASHED
     try:
         os.setpgid(0, 0)  # an interrupt at the terminal is the supervisor's to spread, in order
         settle(role, parent)
+        log.be(role.name)
+        if board is not None:
+            board.enter(role.name)
         result = role.run()
         code = result if isinstance(result, int) else 0
     except SystemExit as stop:
