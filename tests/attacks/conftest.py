@@ -1,5 +1,6 @@
 """One running stack for all attacks of a module, with a next hop that records every byte."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -33,4 +34,23 @@ def stack(far):
         if made.runs:
             made.process.terminate()
             made.process.wait(PATIENCE)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def new_stack():
+    """Makes a stack that is not started, for a test that needs settings of its own."""
+    return fresh_stack
+
+
+@contextlib.contextmanager
+def fresh_stack():
+    folder = tempfile.mkdtemp(prefix="pluq-test.")
+    os.chmod(folder, 0o755)
+    made = Stack(folder)
+    try:
+        yield made
+    finally:
+        if made.runs:
+            made.kill()
         shutil.rmtree(folder, ignore_errors=True)
