@@ -27,13 +27,17 @@ Parameters = dict[bytes, bytes | None]
 
 @dataclass(slots=True)
 class Tls:
-    """The TLS layer of a session: version and cipher in OpenSSL's words, the client's certificate subject if it was verified."""
+    """The TLS layer of a session: version and cipher in OpenSSL's words, the client's certificate subject if it was verified.
+
+    `proof`: on a connection to another host, how a plugin has proved that it is the right one ("sts", "dane"), "" where it has not.
+    """
 
     version: str
     cipher: str
     server_name: str | None = None
     client_subject: str | None = None
     client_email: str | None = None
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)
