@@ -22,6 +22,7 @@ VERBS = {
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
     "queue": "look at the queue and look after it: list, show, check",
     "serve": "run the whole stack: listen, accept, deliver",
+    "stats": "say what a log says, in numbers and pictures: deliveries, delays, senders, reasons",
 }
 USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq PLUGIN COMMAND [ARGUMENT]...\n       pluq VERB --help\n"
 
