@@ -76,7 +76,7 @@ def make_parser() -> ArgumentParser:
         "--me", metavar="NAME", default=socket.getfqdn(), help="full name of this host (default: %(default)s)"
     )
     parser.add_argument(
-        "--domain", metavar="NAME", action="append", help="a domain delivered here (default: NAME of --me)"
+        "--domain", metavar="NAME", action="append", help="a domain delivered here, beside the name of --me"
     )
     parser.add_argument(
         "--profile",
@@ -168,7 +168,8 @@ def make(home: Home, options: Namespace) -> None:
 
     ids = current_ids() if options.single_user else home.ids()
     deliver_to = f"&{options.admin}" if options.admin else hier.ALIAS_MAILDIR
-    site = hier.Site(options.me, tuple(options.domain or [options.me]), deliver_to)
+    # Double bounces and mail for accounts without a domain go to our own name.
+    site = hier.Site(options.me, tuple(dict.fromkeys([*(options.domain or []), options.me])), deliver_to)
     programs = os.path.dirname(sys.executable)
     if "mini" in options.profile:
         hier.make_null_client(home, ids, site, options.server)
@@ -190,7 +191,7 @@ def make(home: Home, options: Namespace) -> None:
     if any(one.needs_certificate for one in chosen) and not os.path.lexists(home.control("servercert.pem")):
         plugin_command(home, "tls", "self-signed", "--name", options.me)
     if any(one.signs for one in chosen):
-        for domain in site.local_domains:
+        for domain in options.domain or [options.me]:
             if not os.path.exists(home.control(f"domainkeys/{domain}/default")):
                 plugin_command(home, "dkim", "keygen", domain)
 
