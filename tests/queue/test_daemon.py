@@ -11,7 +11,7 @@ import pytest
 
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
-from pluq.queue.layout import QueueLayout
+from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.lease_client import LeaseSubmitter
 from pluq.queue.reader import read_todo
 from pluq.queue.records import parse_todo
@@ -109,6 +109,32 @@ async def test_a_finished_message_leaves_and_its_file_is_used_again(home, layout
         link.send(b"m%d" % number)
         numbers.add(number)
     assert len(numbers) < 60
+
+
+async def test_a_message_is_never_taken_for_a_stale_file(home, layout, look, daemon, submitter, send_link, eventually):
+    daemon()
+    link = send_link()
+    await lease(submitter)
+    hot = notification(link)[0]
+    await lease(submitter, b"x" * (RECYCLE_BYTES + 1))
+    ordinary = notification(link)[0]
+    with open(f"{layout.path}/pid/1", "wb") as file:
+        stale = os.fstat(file.fileno()).st_ino
+    os.rename(file.name, layout.mess(stale))
+    for number in (hot, ordinary, stale):
+        link.send(b"c%d" % number)
+    eventually(lambda: stale not in look().messages, "the removal")
+    assert {hot, ordinary} <= set(look().messages)
+    assert {hot, ordinary} <= set(look().queued)
+    link.send(b"m%d" % hot)
+    eventually(lambda: hot not in look().messages, "the end of the message")
+    link.send(b"c%d" % hot)
+    await lease(submitter)
+    again = notification(link)[0]
+    link.send(b"c%d" % again)
+    link.send(b"c%d" % ordinary)
+    await lease(submitter)
+    assert {again, ordinary} <= set(look().messages), "also where its number was in use before"
 
 
 async def test_a_file_of_one_worker_is_never_given_to_another(home, layout, look, daemon, send_link, eventually):

@@ -204,3 +204,19 @@ def test_a_number_that_is_in_use_is_never_overwritten(layout, monkeypatch):
     with pytest.raises(QueueRefusal) as refused:
         queue(layout)
     assert refused.value.code == refusal.MESS_ERROR
+
+
+def test_a_message_that_was_taken_for_a_stale_file_is_refused(layout, monkeypatch):
+    """A clock that jumps by days makes every file old, also one that is being written."""
+    original = os.link
+
+    def cleaned(source, target):
+        if "/todo/" in target:
+            os.unlink(layout.mess(int(os.path.basename(target))))
+        original(source, target)
+
+    monkeypatch.setattr(os, "link", cleaned)
+    with pytest.raises(QueueRefusal) as refused:
+        queue(layout)
+    assert refused.value.code == refusal.WRITE_ERROR
+    assert not os.listdir(f"{layout.path}/todo")

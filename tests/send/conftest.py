@@ -66,6 +66,9 @@ class FakeRemover:
         cleaner.remove_todo(self.layout, number)
         cleaner.remove_message(self.layout, number)
 
+    def remove_stale(self, number):
+        self.remove_message(number)
+
 
 class FakeInjector:
     """Takes bounces; refuses them while `refusing`."""

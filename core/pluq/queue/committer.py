@@ -22,6 +22,7 @@ it waits for the disk, requests wait in their sockets and form the next group.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -224,6 +225,16 @@ class Committer:
             # The message stays where it is: qmail-send finds it again, at worst it is delivered twice.
             if slot is not None:
                 self._pool.release(slot)
+
+    def remove_stale(self, number: int) -> None:
+        """Remove a message file that qmail-send saw without todo/N and info/N, unless it is ours or has become a message.
+
+        It saw that a moment ago, and its clock may have jumped: then every file is old, also one that is just being committed.
+        """
+        if self._pool.holds(number) or os.path.lexists(self._layout.todo(number)):
+            return
+        with contextlib.suppress(OSError):
+            remove_message(self._layout, number)
 
     def settle(self, number: int, answer: Answer) -> None:
         """The message is preprocessed (S4 to S5): todo/N and intd/N go. Answered with 0 when that is durable."""

@@ -135,6 +135,10 @@ class Pool:
         layout = self._layout
         return any(os.path.lexists(path(number)) for path in (layout.mess, layout.todo, layout.intd))
 
+    def holds(self, number: int) -> bool:
+        """Say whether the message file of this number is open here: leased, being committed, in the queue, or leaving it."""
+        return os.path.lexists(f"{self._layout.pool}/m{number}")
+
     @staticmethod
     def _remove(*paths: str | bytes) -> None:
         for path in paths:

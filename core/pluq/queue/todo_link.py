@@ -7,6 +7,7 @@
     from qmail-send    m NUMBER                       delivered or never queued: todo, intd and mess may go
                        d NUMBER                       the same, but a stranger may still have the message file open for reading
                        t NUMBER                       preprocessed: todo and intd may go
+                       c NUMBER                       a file in mess that seemed to be nobody's for 36 hours: it may go if it is
 
 Where no qmail-send is connected, new messages pull lock/trigger, which is how a stock one hears of them.
 """
@@ -55,6 +56,8 @@ class TodoLink:
             self._committer.finish(number)
         elif letter == b"d":
             self._committer.finish(number, recycle=False)
+        elif letter == b"c":
+            self._committer.remove_stale(number)
         elif letter == b"t":
             self._committer.settle(number, lambda code: self._answer((b"!" if code else b"+") + digits))
         else:

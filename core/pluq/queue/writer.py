@@ -16,6 +16,7 @@ Source: INTERNALS section 3, qmail-queue.c.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -178,6 +179,9 @@ class QueueWriter:
         except OSError as error:
             raise QueueRefusal(refusal.TODO_ERROR) from error
         try:
+            if not os.fstat(self._mess_fd).st_nlink:
+                # The clock jumped, and somebody took mess/N for a file that a dead writer left 36 hours ago.
+                raise FileNotFoundError(errno.ENOENT, "the message was removed", self.layout.mess(self.number))
             fsync_dir(self.layout.todo_dir(self.number))
         except OSError as error:
             # Nobody knows whether the name will survive, so it was not accepted: take it out again.

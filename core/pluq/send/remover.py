@@ -1,10 +1,10 @@
 """Who removes queue files that the scheduler may not touch: mess/, todo/ and intd/ belong to qmailq.
 
     qmail-clean   two pipes: "todo/N" or "foop/N" and a NUL out, one byte in; `+` is done
-    the daemon    packets on run/todo: `tN` answered `+N` or `!N` when it is durable, `mN` without an answer
+    the daemon    packets on run/todo: `tN` answered `+N` or `!N` when it is durable, `mN` and `cN` without an answer
 
 `todo`: intd/N and todo/N go, the message is preprocessed. `message`: it is finished, whatever is left of it goes; the daemon
-uses its file again. Requests are carried out in order, so the answer to a later one says that the todo files of all messages
+uses its file again. `stale`: its file seems to belong to no message; the daemon knows better which are its own. Requests are carried out in order, so the answer to a later one says that the todo files of all messages
 before it are gone: `t0`, which is no message's number, asks for nothing else.
 
 Source: qmail-clean(8), the foop and todo requests in qmail-send.c.
@@ -41,6 +41,9 @@ class Remover(Protocol):
     def remove_message(self, number: int) -> None:
         """Have everything that is left of a finished message removed."""
 
+    def remove_stale(self, number: int) -> None:
+        """Have a message file removed that seemed to belong to no message when it was looked at."""
+
     def ask(self, answered: Callable[[], None]) -> None:
         """Call `answered`, at once or in a later turn, when the requests before this one are carried out."""
 
@@ -61,6 +64,9 @@ class CleanPipes:
 
     def remove_message(self, number: int) -> None:
         self._request(f"foop/{number}")
+
+    def remove_stale(self, number: int) -> None:
+        self.remove_message(number)
 
     def ask(self, answered: Callable[[], None]) -> None:
         answered()
@@ -126,6 +132,9 @@ class DaemonLink:
 
     def remove_message(self, number: int) -> None:
         self._out.append(b"m%d" % number)
+
+    def remove_stale(self, number: int) -> None:
+        self._out.append(b"c%d" % number)
 
     def ask(self, answered: Callable[[], None]) -> None:
         self._asked.append(answered)

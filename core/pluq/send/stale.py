@@ -61,4 +61,4 @@ class StaleFiles:
                 os.unlink(self._common.recipients_path(number, channel))
             except OSError:
                 continue  # usually there is none; a later message with this number begins by removing it
-        self._remover.remove_message(number)
+        self._remover.remove_stale(number)
