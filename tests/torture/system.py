@@ -28,24 +28,35 @@ PLAIN = Letter("sender@example.net", (JOE, ANN), (JOE, ANN))
 MIXED = Letter(JOE, (JOE, ANN, NOBODY), (JOE, ANN, bounce_to(JOE)))
 RECOVERY_SECONDS = 60.0
 NUDGE_SECONDS = 0.3
+REMAINS = 40
 
 
 class Box:
-    """A Maildir, read without trust. What was once seen is not read again until `forget`."""
+    """A Maildir, read without trust. What was once seen is not read again until `forget`; what was taken out stays known for ever."""
 
     def __init__(self, path: Path, recipient: str) -> None:
         self.path = path
         self.recipient = recipient
         self._seen: dict[str, Copy] = {}
+        self._taken: dict[str, Copy] = {}
 
     def copies(self) -> list[Copy]:
         for entry in os.scandir(self.path / "new"):
-            if entry.name not in self._seen:
+            if entry.name not in self._seen and entry.name not in self._taken:
                 text = Path(entry.path).read_bytes()
                 self._seen[entry.name] = read_copy(self.recipient, text, entry.stat().st_ctime)
-        return list(self._seen.values())
+        return [*self._taken.values(), *self._seen.values()]
 
     def forget(self) -> None:
+        """The disk was cut: what was seen may be there no more."""
+        self._seen.clear()
+
+    def take_out(self) -> None:
+        """Take all mail out, as its reader does who wants room again."""
+        self.copies()
+        for name in self._seen:
+            (self.path / "new" / name).unlink(missing_ok=True)
+        self._taken.update(self._seen)
         self._seen.clear()
 
 
@@ -116,7 +127,19 @@ class System:
         row = self.ledger.judge(run, self.copies())
         row.recovery = round(recovery, 2)
         row.notes += notes
+        if row.lost:
+            row.notes += self.remains()
         return row
+
+    def remains(self) -> list[str]:
+        """Return where the last lost messages still lie, and the last lines of the log: what is needed to find out why."""
+        lost = self.ledger.outstanding(self.copies())
+        found = []
+        for path in Path(self.stack.home.queue).glob("*/**/*"):
+            if path.is_file():
+                text = path.read_bytes()
+                found += [f"{token} lies in {path}" for token, _ in lost if f"X-Ledger: {token}\n".encode() in text]
+        return [*sorted(found)[:REMAINS], *self.stack.log.read_text(errors="replace").splitlines()[-REMAINS:]]
 
 
 @contextmanager
