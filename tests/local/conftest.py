@@ -1,6 +1,7 @@
 """Homes, messages and a running qmail-lspawn for the tests of local delivery."""
 
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -40,6 +41,12 @@ def message(tmp_path, open_fds):
         return open_fds[-1]
 
     return make
+
+
+def uid_of(pid):
+    """Return the user that a process is, whether or not it may be looked into."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Uid:"))
 
 
 class Stack:
@@ -138,6 +145,11 @@ class Stack:
         """Process ids of the workers."""
         with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
             return [int(word) for word in file.read().split()]
+
+    def deliverers(self):
+        """Process ids of the workers of users: neither who looks users up nor who waits for the disk."""
+        helper = pwd.getpwnam("qmailp").pw_uid
+        return [pid for pid in self.children() if uid_of(pid) != helper]
 
     def stop(self):
         """Send TERM; return the exit status."""

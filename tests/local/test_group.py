@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from pluq.local import group as group_module
+from pluq.local import disks as disks_module
 from pluq.local.deliver import prepare
-from pluq.local.group import FEW, Disks, Group
+from pluq.local.disks import FEW, Disks
+from pluq.local.group import Group
 from pluq.local.order import Order
 from pluq.store import maildir
 
@@ -150,7 +151,7 @@ def test_a_folder_that_cannot_be_read_is_synced_file_by_file(batch, monkeypatch)
         return real(path, *arguments, **options)
 
     real = os.open
-    monkeypatch.setattr(group_module.os, "open", refuse)
+    monkeypatch.setattr(disks_module.os, "open", refuse)
     disks = Disks()
     folder = real(batch.home / "Maildir", os.O_PATH)
     device = disks.of(folder)

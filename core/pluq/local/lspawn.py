@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -28,12 +29,14 @@ from typing import NamedTuple
 from pluq.config.home import Home, Ids
 from pluq.errors import ConfigError
 from pluq.local.deliver import Surroundings
+from pluq.local.disks import Disks, SharedDisks
 from pluq.local.lookup import Accounts, only_account
 from pluq.local.order import Order
 from pluq.local.packets import PACKET_BYTES, Answer, encode_delivery, encode_lookup
 from pluq.local.plugins import site_choices
-from pluq.local.pool import Identity, Pool, Worker
+from pluq.local.pool import Identity, Pool, Worker, fork_as
 from pluq.local.report import BUG, CDB, DONE, ROOT, SYSTEM, report
+from pluq.local.syncer import Syncer
 from pluq.local.worker import Deliverer, Lookup, preload
 from pluq.store.users import Account, parse_account
 from pluq.wire.spawn import Command, CommandDecoder, complaint, encode_limit, encode_report
@@ -101,7 +104,8 @@ class Lspawn:
         self.limit = limit
         self.default = settings.default()
         self.accounts = Accounts(settings.home)
-        self.pool = Pool(self._serve, self._identity, self._watch_worker, self._answered)
+        self.pool = Pool(self._serve, self._identity, self._watch_worker, self._answered, kept=self._kept)
+        self._door: socket.socket | None = None
         self.folder = os.open(f"{settings.home.queue}/mess", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.stopping = False
         self._links: list[Link] = []
@@ -312,7 +316,18 @@ class Lspawn:
             return
         if self.settings.local_program is not None:
             os.chdir(home.path)
-        Deliverer(sock, replace(around, **site_choices(home)), self.settings.local_program).serve()
+        disks = SharedDisks(self._door) if self._door is not None else Disks()
+        Deliverer(sock, replace(around, **site_choices(home)), self.settings.local_program, disks).serve()
+
+    def _kept(self, key: Hashable) -> list[int]:
+        """Return what a new worker keeps open: the door of the syncer, which must live. One user needs none."""
+        if key in LOOKUPS or self.settings.ids.single:
+            return []
+        if self._door is None or is_hung_up(self._door):
+            self._door, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with far:
+                fork_as(self._identity(LOOKUPS[0]), [far.fileno()], lambda: Syncer(far).serve())
+        return [self._door.fileno()]
 
     def _identity(self, key: Hashable) -> Identity:
         ids = self.settings.ids
@@ -395,3 +410,10 @@ class Lspawn:
         if self._jobs or any(link.reading for link in self._links):
             return False
         return self.stopping or self._listener is None
+
+
+def is_hung_up(sock: socket.socket) -> bool:
+    """Say whether nobody holds the other end of a socket pair."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))

@@ -10,6 +10,8 @@ user: what comes from it is not trusted, a packet that breaks the form ends the 
 
 from __future__ import annotations
 
+import socket
+from mmap import mmap
 from typing import NamedTuple
 
 from pluq.errors import ProtocolError
@@ -67,3 +69,16 @@ def decode_answers(packet: bytes) -> list[Answer]:
         ]
     except ValueError:
         raise ProtocolError("a worker's packet has no numbers where they belong", blame="local") from None
+
+
+def receive(
+    sock: socket.socket, buffer: bytearray | mmap, flags: int = 0, most_files: int = PACKET_FILES
+) -> tuple[bytes, list[int]]:
+    """Return the next packet and the files that came with it; an empty packet is the end."""
+    length, ancillary, _, _ = sock.recvmsg_into(
+        [buffer], socket.CMSG_SPACE(4 * most_files), flags | socket.MSG_CMSG_CLOEXEC
+    )
+    files: list[int] = []
+    for _, _, data in ancillary:
+        files += memoryview(data).cast("i")
+    return bytes(buffer[:length]), files

@@ -10,6 +10,7 @@ Source: qmail-lspawn(8), prot.c; credentials(7).
 from __future__ import annotations
 
 import array
+import gc
 import os
 import signal
 import socket
@@ -19,7 +20,6 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from pluq.errors import ProtocolError
 from pluq.local.packets import PACKET_BYTES, PACKET_FILES, Answer, decode_answers
@@ -59,7 +59,8 @@ class Pool:
     """Starts workers, hands them jobs and collects what they answer.
 
     `serve(key, sock)` is what a worker does; `identity(key)` whom it does it as. `watch(worker, writing)` is called when the pool
-    wants to hear of a worker's socket (None: no more). A job that cannot be given away is answered with `failed`.
+    wants to hear of a worker's socket (None: no more). `kept(key)` tells which descriptors a worker keeps beside its socket.
+    A job that cannot be given away is answered with `failed`.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Pool:
         answered: Callable[[Answer], None],
         most_workers: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        kept: Callable[[Hashable], Sequence[int]] = lambda key: (),
     ) -> None:
         self.serve = serve
         self.identity = identity
         self.watch = watch
         self.answered = answered
+        self.kept = kept
         self.most_workers = affordable_workers() if most_workers is None else most_workers
         self.clock = clock
         self._workers: OrderedDict[Hashable, Worker] = OrderedDict()
@@ -167,10 +170,7 @@ class Pool:
             self._make_room()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            identity = self.identity(key)
-            pid = os.fork()
-            if pid == 0:
-                self._become_worker(key, identity, theirs)
+            pid = fork_as(self.identity(key), [theirs.fileno(), *self.kept(key)], lambda: self.serve(key, theirs))
         except BaseException:
             ours.close()
             theirs.close()
@@ -180,23 +180,6 @@ class Pool:
         worker = self._workers[key] = Worker(pid, ours, self.clock())
         self.watch(worker, False)
         return worker
-
-    def _become_worker(self, key: Hashable, identity: Identity, sock: socket.socket) -> NoReturn:
-        """In the child. The parent's objects stay referenced until the end: their descriptors are closed here, once."""
-        code = 1
-        try:
-            reset_signals()
-            os.closerange(3, sock.fileno())
-            os.closerange(sock.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-            drop(identity)
-            os.umask(0o077)
-            self.serve(key, sock)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
 
     def _make_room(self) -> None:
         for key, worker in self._workers.items():
@@ -261,6 +244,39 @@ def fitting(queue: Sequence[tuple[bytes, int]] | deque[tuple[bytes, int]]) -> in
 def close(file: int) -> None:
     if file >= 0:
         os.close(file)
+
+
+def fork_as(identity: Identity, kept: Sequence[int], serve: Callable[[], None]) -> int:
+    """Fork a process that is `identity`, has no descriptors but `kept`, and ends when `serve` does; return its number.
+
+    Raises OSError. In the child the parent's objects stay until the end, garbage as well: their descriptors are closed here, once.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    gc.freeze()
+    try:
+        reset_signals()
+        close_others(kept)
+        drop(identity)
+        os.umask(0o077)
+        serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def close_others(kept: Sequence[int]) -> None:
+    """Close every descriptor but the standard ones and these."""
+    low = 3
+    for file in sorted(kept):
+        os.closerange(low, file)
+        low = file + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
 def reset_signals() -> None:

@@ -23,21 +23,23 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from mmap import mmap
 
 from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local import plugins
 from pluq.local.deliver import Prepared, Surroundings, follow, only_maildir, prepare
-from pluq.local.group import Disks, Group
+from pluq.local.disks import Disks
+from pluq.local.group import Group
 from pluq.local.order import Order
 from pluq.local.output import Captured, Output, Programs
 from pluq.local.packets import (
     PACKET_BYTES,
-    PACKET_FILES,
     Answer,
     decode_deliveries,
     decode_lookups,
     encode_answer,
+    receive,
 )
 from pluq.local.program import spawn
 from pluq.local.report import (
@@ -84,20 +86,9 @@ def preload(home: Home) -> None:
         importlib.import_module(name)
 
 
-def receive(sock: socket.socket, buffer: bytearray, flags: int = 0) -> tuple[bytes, list[int]]:
-    """Return the next packet and the files that came with it; an empty packet is the end."""
-    length, ancillary, _, _ = sock.recvmsg_into(
-        [buffer], socket.CMSG_SPACE(4 * PACKET_FILES), flags | socket.MSG_CMSG_CLOEXEC
-    )
-    files: list[int] = []
-    for _, _, data in ancillary:
-        files += memoryview(data).cast("i")
-    return bytes(buffer[:length]), files
-
-
 def packets(sock: socket.socket) -> Iterable[list[tuple[bytes, list[int]]]]:
     """Yield what waits on the socket, up to MOST_FILES at a time, until its other end is closed."""
-    buffer = bytearray(PACKET_BYTES)
+    buffer = mmap(-1, PACKET_BYTES)  # a page of it becomes memory when a packet needs it
     while True:
         packet = receive(sock, buffer)
         batch = []
@@ -120,12 +111,12 @@ def packets(sock: socket.socket) -> Iterable[list[tuple[bytes, list[int]]]]:
 class Deliverer:
     """Delivers for the user that this process is. `program` is run for each delivery in the place of our own qmail-local."""
 
-    def __init__(self, sock: socket.socket, around: Surroundings, program: str | None = None) -> None:
+    def __init__(self, sock: socket.socket, around: Surroundings, program: str | None, disks: Disks) -> None:
         self.sock = sock
         self.around = around
         self.program = program
         self.programs = Programs()
-        self.disks = Disks()
+        self.disks = disks
         self._threads: set[threading.Thread] = set()
         self._stopped = threading.Event()
 
@@ -140,6 +131,7 @@ class Deliverer:
                 ]
             self._deliver(jobs)
         self._finish()
+        self.disks.close()
 
     def _deliver(self, jobs: Sequence[Job]) -> None:
         if self.program is not None:
