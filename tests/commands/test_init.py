@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from pluq.config import Home
+from pluq.config import Home, qmail_ids
 from pluq.config.site import read_site
 from pluq.supervisor import accounts
 from pluq.supervisor.starters import STARTERS, toml
@@ -179,3 +180,13 @@ def test_busybox_makes_users_too_and_nothing_else_is_an_error(tmp_path, monkeypa
 def test_only_missing_users_are_made():
     known = [name for name in ("root", "alias", "qmaild") if accounts.user(name) is not None]
     assert not set(known) & set(accounts.missing_users())
+
+
+def test_a_home_that_the_account_alias_does_not_know_is_told():
+    if qmail_ids().single:
+        pytest.skip("needs root and the qmail users")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        made = pluq("init", "--home", f"{folder}/home", *NAMES)
+    assert made.returncode == 0
+    assert f"usermod --home {folder}/home/alias alias" in made.stderr

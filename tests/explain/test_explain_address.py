@@ -266,3 +266,53 @@ def test_a_broken_configuration_is_told_with_its_line(site, ask):
     found = ask("joe@example.org")
     assert found.code == 111
     assert "control/pluq.toml:" in found.error
+
+
+def test_compiled_rules_count_and_older_ones_are_told(site, ask):
+    from pluq.store.cdb import write_cdb
+    from pluq.store.tcprules import parse_rules
+
+    text = b'127.:allow,RELAYCLIENT=""\n'
+    site.control("tcp.smtp", text.decode())
+    write_cdb(site.home.control("tcp.smtp.cdb"), parse_rules(text))
+    assert ask("joe@example.org", *HERE).by("127.0.0.1 may connect") == "control/tcp.smtp:1, in control/tcp.smtp.cdb"
+    site.control("tcp.smtp", "127.:deny\n")
+    found = ask("joe@example.org", *HERE)
+    assert (found.code, found.answer["outcome"]) == (0, "warning")
+    assert "make it anew" in found.steps[0]
+
+
+def test_morercpthosts_is_named_with_its_key(site, ask):
+    from pluq.store.cdb import write_cdb
+
+    write_cdb(site.home.control("morercpthosts.cdb"), [(b".more.example", b"")])
+    assert ask("x@a.more.example", *STRANGERS).by("RCPT TO") == "control/morercpthosts.cdb (.more.example)"
+
+
+def test_a_forward_gets_the_sender_of_its_owner_and_of_srs(site, ask):
+    pytest.importorskip("srslib")
+    site.file("joe/.qmail-list", "jack@far.example\n")
+    site.file("joe/.qmail-list-owner", "./Maildir/\n")
+    site.control("pluq.toml", '[local]\nplugins = ["srs"]\n')
+    site.control("srs_domain", "srs.example.org\n")
+    site.control("srs_secrets", "secret\n")
+    site.file("joe/.qmail-plain", "jack@far.example\n")
+    listed = ask("joe-list@example.org", "--from", "ann@else.example", "--profile", "stock", *STRANGERS)
+    assert listed.by("forwarded with the sender joe-list-owner@example.org") == f"{site.joe}/.qmail-list-owner"
+    plain = ask("joe-plain@example.org", "--from", "ann@else.example", "--profile", "stock", *STRANGERS)
+    assert plain.by("forwarded with the sender SRS0=") == "a plugin of [local]"
+
+
+def test_mail_without_a_file_goes_where_the_default_says(site, ask):
+    (site.joe / ".qmail").unlink()
+    assert ask("joe@example.org", *STRANGERS).by("Maildir ./Maildir/") == "control/defaultdelivery"
+
+
+def test_a_copy_by_a_plugin_of_the_queue_is_followed(site, ask):
+    pytest.importorskip("re2")
+    site.control("taps", "A:.*@example.org:joe-copy@example.org\n")
+    site.control("pluq.toml", '[queue]\nplugins = ["taps"]\n')
+    site.file("joe/.qmail-copy", "./Maildir/\n")
+    found = ask("joe@example.org", "--profile", "stock", *STRANGERS)
+    assert found.by("queued also to joe-copy@example.org") == "a plugin of [queue]"
+    assert found.by(".qmail-copy decides") == f"{site.joe}/.qmail-copy"

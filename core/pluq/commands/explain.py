@@ -34,6 +34,8 @@ def main() -> int:
     options = parser.parse_args()
     if (options.address is None) == (options.session is None):
         parser.error("either an address or --session FILE")
+    if any(character in f"{options.address}{options.sender}" for character in "\r\n"):
+        parser.error("an address has no line break")
     if options.home:
         os.environ["PLUQ_HOME"] = os.path.abspath(options.home)
     try:

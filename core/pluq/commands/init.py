@@ -234,6 +234,12 @@ def conclude(home: Home, options: Namespace) -> int:
         sys.stderr.write(
             f"pluq init: warning: there is no {missing}, so everything will run as root; --users makes them\n"
         )
+    elsewhere = None if ids.single or "mini" in options.profile else home_of_alias(home)
+    if elsewhere is not None:
+        sys.stderr.write(
+            f"pluq init: warning: the account alias has its home in {elsewhere}, so mail for postmaster and all who have no account goes"
+            f" there; to have it here: usermod --home {home.alias} alias\n"
+        )
     if "." not in options.me:
         sys.stderr.write(f"pluq init: warning: {options.me} is no full name of a host; other hosts will not like it\n")
     faults = [str(fault) for fault in check.faults(home, ids)] or check.plugin_faults(home, ids)
@@ -245,6 +251,14 @@ def conclude(home: Home, options: Namespace) -> int:
     if steps:
         sys.stdout.write("\nWhat to do next:\n" + "".join(f"\n{step}\n" for step in steps))
     return 0
+
+
+def home_of_alias(home: Home) -> str | None:
+    """Return where the account alias lives, None if that is this home's folder."""
+    from pluq.supervisor.accounts import user
+
+    entry = user("alias")
+    return None if entry is None or os.path.realpath(entry.pw_dir) == os.path.realpath(home.alias) else entry.pw_dir
 
 
 def next_steps(home: Home, options: Namespace, ids: Ids) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pluq.explain.door import octets, text_of
 from pluq.explain.places import assignment_place
 from pluq.explain.step import Found, Outcome, Step, failed, text
 from pluq.local import dotqmail, report
-from pluq.local.instructions import Instruction, Kind, file_names, numbered
+from pluq.local.instructions import Instruction, Kind, file_names, numbered, safe_extension
 from pluq.local.lookup import Accounts, only_account
 from pluq.local.order import Order
 from pluq.local.plugins import forwarded, load_plan
@@ -123,28 +123,28 @@ def look(home: Home, order: Order, depth: int) -> Found:
     try:
         folder = dotqmail.enter_home(order.home)
         found = dotqmail.find(order, folder)
-        place = found_at(order, found)
-        steps.append(Step(choice(order, found), place, depth=depth))
-        done, targets = follow(home, order, found, folder, place)
-        steps += (replace(step, depth=depth) for step in done)
-        if targets and not any(step.is_end for step in done):
-            facts = envelope(home, order, folder, targets, steps, depth)
     except TemporaryFailure as failure:
-        steps.append(Step(failure.text, places_of(order), Outcome.DEFERRED, depth))
+        return Found([Step(failure.text, where(order), Outcome.DEFERRED, depth)], {})
     except PermanentFailure as failure:
         looked = ", ".join(text(name) for name, _ in file_names(order.dash, order.ext))
-        steps.append(Step(failure.text, f"{text(order.home)} has none of {looked}", Outcome.REFUSED, depth))
-    return Found(steps, facts)
+        return Found([Step(failure.text, f"{text(order.home)} has none of {looked}", Outcome.REFUSED, depth)], {})
+    place = found_at(home, order, found)
+    plan = load_plan(home)
+    steps, targets = follow(found, plan, folder, place)
+    if targets and not any(step.is_end for step in steps):
+        facts = envelope(order, plan, folder, targets, steps)
+    return Found([replace(step, depth=depth) for step in [Step(choice(order, found), place), *steps]], facts)
 
 
-def places_of(order: Order) -> str:
-    return f"{text(order.home)}/.qmail{text(order.dash)}"
+def where(order: Order) -> str:
+    """Return where the .qmail files of an order lie."""
+    return f"{text(order.home)}/.qmail{text(order.dash)}{text(safe_extension(order.ext))}"
 
 
-def found_at(order: Order, found: dotqmail.DotQmail) -> str:
-    if found.is_default or found.name is None:
-        return "control/defaultdelivery, or what qmail-start was given"
-    return f"{text(order.home)}/{text(found.name)}"
+def found_at(home: Home, order: Order, found: dotqmail.DotQmail) -> str:
+    if not found.is_default and found.name is not None:
+        return f"{text(order.home)}/{text(found.name)}"
+    return "control/defaultdelivery" if home.controls.line("defaultdelivery") is not None else "built in"
 
 
 def choice(order: Order, found: dotqmail.DotQmail) -> str:
@@ -157,11 +157,8 @@ def choice(order: Order, found: dotqmail.DotQmail) -> str:
     return f"{name} decides" + (", for all that no other file is for" if found.default_start is not None else "")
 
 
-def follow(
-    home: Home, order: Order, found: dotqmail.DotQmail, folder: int, place: str
-) -> tuple[list[Step], list[bytes]]:
+def follow(found: dotqmail.DotQmail, plan: Plan, folder: int, place: str) -> tuple[list[Step], list[bytes]]:
     """Return a step for each instruction, and the addresses that it is forwarded to."""
-    plan = load_plan(home)
     steps, targets = [], []
     try:
         for number, instruction in numbered(found.text, found.forward_only):
@@ -212,13 +209,19 @@ def mbox_trouble(path: bytes, home: int) -> str:
     return "" if os.access(path, os.W_OK, dir_fd=home) else "it cannot be written by this user"
 
 
-def envelope(home: Home, order: Order, folder: int, targets: list[bytes], steps: list[Step], depth: int) -> Facts:
-    """Return sender and recipients of what is forwarded, as plugins of [local] want them."""
-    sender = dotqmail.new_sender(order, folder)
-    if sender != order.sender:
-        owner = f"{places_of(order)}{text(order.ext)}-owner"
-        steps.append(Step(f"forwarded with the sender {text(sender)}", owner, depth=depth))
-    changed, recipients = forwarded(load_plan(home), "forward", sender, targets, os.environ)
+def envelope(order: Order, plan: Plan, folder: int, targets: list[bytes], steps: list[Step]) -> Facts:
+    """Return sender and recipients of what is forwarded, as plugins of [local] want them; nothing, and a step, where that fails."""
+    try:
+        sender = dotqmail.new_sender(order, folder)
+        if sender != order.sender:
+            steps.append(Step(f"forwarded with the sender {text(sender)}", f"{where(order)}-owner"))
+        changed, recipients = forwarded(plan, "forward", sender, targets, os.environ)
+    except TemporaryFailure as failure:
+        steps.append(Step(failure.text, "a plugin of [local]", Outcome.DEFERRED))
+        return {}
+    except PermanentFailure as failure:
+        steps.append(Step(failure.text, "a plugin of [local]", Outcome.REFUSED))
+        return {}
     if changed != sender:
-        steps.append(Step(f"forwarded with the sender {text(changed)}", "a plugin of [local]", depth=depth))
+        steps.append(Step(f"forwarded with the sender {text(changed)}", "a plugin of [local]"))
     return {"sender": text_of(changed), "recipients": [text_of(one) for one in recipients]}
