@@ -30,7 +30,7 @@ MARKUP = re.compile(r"[<>\[\]_]")
 MAN_NAME = re.compile(r"(?<![\w.-])(?P<name>[\w.+-]*\w)\((?P<section>[1-8])\)")
 SECTIONS = {"1": "For everybody", "5": "Files and formats", "7": "Overviews", "8": "For administrators"}
 MENU = {
-    "Begin": ["start", "from-qmail", "migration"],
+    "Begin": ["start", "install", "from-qmail", "migration"],
     "Configure": ["profiles", "configuration", "plugins/index", "settings", "autoturn"],
     "Operate": ["troubleshooting", "performance", "changelog"],
     "Extend": ["writing-plugins", "hooks", "contributing"],
