@@ -316,3 +316,40 @@ def test_a_copy_by_a_plugin_of_the_queue_is_followed(site, ask):
     found = ask("joe@example.org", "--profile", "stock", *STRANGERS)
     assert found.by("queued also to joe-copy@example.org") == "a plugin of [queue]"
     assert found.by(".qmail-copy decides") == f"{site.joe}/.qmail-copy"
+
+
+MOODS = '''
+from pluq import Discard, Disconnect, Later, Phase, Plugin, Reject, hook
+
+class Moods(Plugin):
+    """What the address of the client asks for."""
+    name = "moods"
+
+    @hook
+    def smtp_connect(self, session):
+        return {
+            "192.0.2.1": Reject(554, "5.7.1", "go away"),
+            "192.0.2.2": Disconnect(),
+            "192.0.2.3": Later(Phase.RCPT, Reject(550, "5.7.1", "not now")),
+        }.get(session.remote_ip)
+
+    @hook
+    def smtp_mail(self, session):
+        return Discard() if session.remote_ip == "192.0.2.4" else None
+'''
+
+
+@pytest.mark.parametrize(
+    ("ip", "last"),
+    [
+        ("192.0.2.1", "banner: 554 go away (#5.7.1) [plugin moods (smtp_connect)]"),
+        ("192.0.2.2", "banner: no reply, and the connection is closed []"),
+        ("192.0.2.3", "RCPT TO:<joe@example.org>: 550 not now (#5.7.1) [plugin moods (smtp_connect), said before]"),
+        ("192.0.2.4", "the message will be taken and thrown away, for a plugin said so []"),
+    ],
+)
+def test_refusals_at_the_banner_and_silent_ones_end_the_explanation(site, ask, ip, last):
+    site.file("home/plugins/moods.py", MOODS)
+    site.control("pluq.toml", '[profile.mx]\nplugins = ["moods"]\n')
+    found = ask("joe@example.org", "--ip", ip, "--no-dns")
+    assert (found.code, found.last) == (1, last)

@@ -11,7 +11,7 @@ from pluq.config import Home
 from pluq.config.keys import KeyReader
 from pluq.config.site import STOCK, Profile, Site
 from pluq.dns import Resolver
-from pluq.errors import ConfigError
+from pluq.errors import ConfigError, PluqError
 from pluq.explain import places
 from pluq.explain.listener import NOTHING, Heard, Listener
 from pluq.explain.rehearsal import Exchange, Rehearsal, prepare
@@ -111,7 +111,6 @@ async def _ask(door: Door, client: Client, address: bytes) -> Found:
     rehearsal, steps = door.rehearse(client.ip, {})
     if rehearsal is None:
         return Found(steps, {})
-    steps += heard_steps(await rehearsal.begin(), "banner")
     try:
         async for found in _lines(rehearsal, client, address):
             steps += found
@@ -138,6 +137,7 @@ def octets(data: str) -> bytes:
 
 async def _lines(rehearsal: Rehearsal, client: Client, address: bytes) -> AsyncIterator[list[Step]]:
     """Say what a client would, and yield the steps of each line."""
+    yield heard_steps(await rehearsal.begin(), "banner")
     greeting = await rehearsal.say(b"EHLO " + client.helo)
     yield heard_steps(greeting, f"EHLO {text(client.helo)}")
     if b"STARTTLS" in greeting.reply:
@@ -156,15 +156,16 @@ async def _lines(rehearsal: Rehearsal, client: Client, address: bytes) -> AsyncI
     )
     taken = await rehearsal.say(b"RCPT TO:<%b>" % quote(address))
     yield heard_steps(taken, f"RCPT TO:<{text(address)}>")
-    if taken.code == 250 and not rehearsal.recipients:
-        yield [Step("taken and dropped", taken.by, Outcome.REFUSED)]
+    if rehearsal.is_discarding:
+        yield [Step("the message will be taken and thrown away, for a plugin said so", "", Outcome.REFUSED)]
 
 
 def heard_steps(exchange: Exchange, what: str) -> list[Step]:
     """Return the steps of one exchange: what the plugins said, then the reply."""
     steps = opinions(exchange.heard, exchange.by)
     if not exchange.reply:
-        return [*steps, Step(f"{what}: no reply", outcome=Outcome.WARNING)]
+        outcome = Outcome.REFUSED if exchange.is_last else Outcome.WARNING
+        return [*steps, Step(f"{what}: no reply{', and the connection is closed' * exchange.is_last}", "", outcome)]
     lines = text(exchange.reply).replace("\r", "").strip().split("\n")
     said = lines[0] if len(lines) == 1 else " ".join([lines[0][:3], *(line[4:] for line in lines)])
     outcome = {4: Outcome.DEFERRED, 5: Outcome.REFUSED}.get(exchange.code // 100, Outcome.FINE)
@@ -201,7 +202,12 @@ async def signing(rehearsal: Rehearsal, client: Client, address: bytes) -> Seque
     if chain is None or rehearsal.sender is None:
         return []
     message = sample(client.sender, address)
-    await chain(session=rehearsal.session, transaction=Transaction(rehearsal.sender), message=message)
+    try:
+        await chain(session=rehearsal.session, transaction=Transaction(rehearsal.sender), message=message)
+    except PluqError as error:
+        return [
+            Step(f"the message cannot be signed: {error}", f"profile {rehearsal.session.profile}", Outcome.DEFERRED)
+        ]
     return list(signatures(message, f"profile {rehearsal.session.profile}"))
 
 

@@ -114,11 +114,15 @@ class Driver:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What came of one line of the client: the reply, what made it, and what the plugins were asked meanwhile."""
+    """What came of one line of the client: the reply, what made it, and what the plugins were asked meanwhile.
+
+    `is_last`: the session has ended.
+    """
 
     reply: bytes
     by: str
     heard: Sequence[Heard]
+    is_last: bool = False
 
     @property
     def code(self) -> int:
@@ -170,6 +174,11 @@ class Rehearsal:
     @property
     def is_over(self) -> bool:
         return self._driver.is_closed
+
+    @property
+    def is_discarding(self) -> bool:
+        """True if a plugin wants the message of this transaction dropped."""
+        return self._smtp.is_discarding
 
     @property
     def sender(self) -> bytes | None:
@@ -224,7 +233,7 @@ class Rehearsal:
         self._note_relay(heard)
         by = self._made_by(reply, heard) if reply else ""
         self._kept += [one for one in heard if one.reply is not None]
-        return Exchange(reply, by, heard)
+        return Exchange(reply, by, heard, self.is_over)
 
     def _note_relay(self, heard: Sequence[Heard]) -> None:
         """Remember what let the client relay, when it first may."""
