@@ -260,7 +260,8 @@ def fixed_roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:
         keeper = [Role("keys", who("root", "qmail"), answer, (sockets.keys.fileno(),), stage=2)]
     return [
         *keeper,
-        Role("queue", who("qmailq", "qmail"), queue, queue_fds, umask=0o033, passes=HUP, stage=2),
+        # The daemon reads no control file: a HUP would only end it, and refuse the messages that are on their way.
+        Role("queue", who("qmailq", "qmail"), queue, queue_fds, umask=0o033, stage=2),
         Role(
             "lspawn", who("root", "qmail"), lspawn, (sockets.lspawn.fileno(),), passes=HUP, starts_setuid=True, stage=2
         ),
