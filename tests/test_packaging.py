@@ -48,7 +48,7 @@ def test_every_verb_has_its_module():
     from pluq.commands.pluq import VERBS
 
     for verb in VERBS:
-        assert callable(importlib.import_module(f"pluq.commands.{verb}").main)
+        assert callable(importlib.import_module(f"pluq.commands.{verb.replace('-', '_')}").main)
 
 
 def test_test_files_have_unique_names():

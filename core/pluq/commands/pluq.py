@@ -21,6 +21,7 @@ VERBS = {
     "plugin": "make a folder with a new plugin that passes its own tests",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
     "queue": "look at the queue and look after it: list, show, check",
+    "send-test": "send a test message, and say what happens to it",
     "serve": "run the whole stack: listen, accept, deliver",
     "stats": "say what a log says, in numbers and pictures: deliveries, delays, senders, reasons",
 }
@@ -37,7 +38,7 @@ def main() -> int:
     if arguments and arguments[0] in VERBS:
         verb = arguments[0]
         sys.argv = [f"pluq {verb}", *arguments[1:]]
-        code: int = importlib.import_module(f"pluq.commands.{verb}").main()
+        code: int = importlib.import_module(f"pluq.commands.{verb.replace('-', '_')}").main()
         return code
     if arguments and arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(overview())
