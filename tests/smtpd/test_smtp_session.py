@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.queue.refusal import QueueRefusal
 from pluq.smtpd import session, verbs
+from pluq.smtpd.session import TURN_COMMANDS
 from pluq.testing.smtp_session import MemoryQueue, Talk, default_policy
 
 ENVELOPE = b"MAIL FROM:<a@b>\r\nRCPT TO:<x@example.org>\r\nDATA\r\n"
@@ -139,6 +140,20 @@ def test_ten_thousand_recipients_are_no_junk():
     talk = Talk()
     talk.say("MAIL FROM:<a@b>")
     assert talk.send(b"RCPT TO:<x@example.org>\r\n" * 10000).count(b"250 ok\r\n") == 10000
+
+
+def test_who_sends_many_commands_at_once_lets_others_have_their_turn():
+    talk = Talk()
+    turns = []
+
+    async def breathe():
+        turns.append(talk.smtp.waiting_bytes)
+
+    talk.driver.breathe = breathe
+    talk.send(b"MAIL FROM:<a@b>\r\n" + b"RCPT TO:<ann@example.org>\r\n" * 100)
+    assert len(turns) == 101 // TURN_COMMANDS
+    talk.send(b"DATA\r\n" + b"RCPT TO:<x>\r\n" * 1000 + b".\r\n")
+    assert len(turns) == 101 // TURN_COMMANDS, "a message is no command"
 
 
 def test_recipients_have_a_limit(monkeypatch):

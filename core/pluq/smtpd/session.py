@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 LINE_BYTES = 32768
 # Whoever says so much without naming one good recipient is no mail client.
 MAX_JUNK = 1000
+# Who sends more commands at once lets others have their turn after so many: a message takes four or five.
+TURN_COMMANDS = 16
 # A line or a reply of ours gets at least so long (RFC 5321 section 4.5.3.2 asks for five minutes)...
 LINE_SECONDS = 300
 # ...and a message comes at this pace on the average, after `timeoutsmtpd` for a start: a drip of octets holds no session for days.
@@ -241,6 +243,7 @@ class SmtpSession:
 
     def advance(self) -> None:
         """Carry out what has arrived, as far as it goes; then send the replies."""
+        commands = 0
         while self._at < len(self._input) and self.ended is None and not self.busy:
             if self.incoming is not None:
                 self._receive(self.incoming)
@@ -250,6 +253,10 @@ class SmtpSession:
                 break
             self._phase_start = self.last_input
             self._command(line)
+            commands += 1
+            if commands == TURN_COMMANDS and not self.busy and self.ended is None:
+                commands = 0
+                self._step(self.driver.breathe())
         if (self.eof or self.is_leaving) and self.ended is None and not self.busy:
             self._leave()
         self.flush()
