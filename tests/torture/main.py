@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.torture import clock, disks, each_call, each_step, plugins, programs, resources, under_load
+from tests.torture import clock, disks, each_call, each_step, plugins, programs, rates, resources, under_load
 from tests.torture.ledger import Row
 
 Run = Callable[[], Row]
@@ -152,6 +152,12 @@ ENTRIES = (
     Entry("clock jumps", clock.why_not, lambda: clock.jump(None, 1.0), lambda: clock.jump(None, 5.0)),
     Entry("a week of a dead next hop", clock.why_not, lambda: clock.week(None, 43200), lambda: clock.week(None, 7200)),
     Entry("a bad plugin", nothing, lambda: plugins.bad_plugin(None, 1), lambda: plugins.bad_plugin(None, 10)),
+    Entry(
+        "normal mail under attack",
+        nothing,
+        lambda: rates.under_attack(None, 2, 0.4, 0.2),  # a short look, perhaps on a busy machine, is a coarse one
+        lambda: rates.under_attack(None, 8, 2.0, 0.8),
+    ),
     Entry("idle connections", nothing, lambda: resources.idle(None, 2000), lambda: resources.idle(None, 10_000)),
     Entry("connection storm", nothing, lambda: resources.storm(None, 2000), lambda: resources.storm(None, 20_000)),
     Entry(
