@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -217,3 +218,22 @@ def test_a_hup_ends_no_role(stack):
     stack.send("after")
     stack.wait_mail("after")
     assert stack.role_pids() == before
+
+
+def test_the_end_of_a_certificate_and_shares_of_tls_are_known(folder):
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    one = Watched(folder)
+    text = SITE.format(port=one.port, status=one.status_port, form="json")
+    one.control("pluq.toml", text.replace('["size", "badmail"]', '["size", "tls"]'))
+    one.run("pluq", "tls", "self-signed")
+    one.start()
+    with one.client() as client:
+        client.starttls()
+        client.sendmail("a@example.net", ["joe@example.org"], "Subject: encrypted\n\nx\n")
+    one.wait_mail("encrypted")
+    one.wait_figure('pluq_accepted_total{profile="mx",tls="TLSv1.3",login="no"}', 1)
+    expires = one.figure('pluq_certificate_expires_seconds{profile="mx",file="control/servercert.pem"}')
+    assert expires > time.time() + 86400
+    assert "control/servercert.pem expires in" in one.get("/health")[1]
+    one.stop()
+    assert [event["tls"] for event in one.events("accepted")] == ["TLSv1.3"]

@@ -159,7 +159,7 @@ class Tls(Plugin[Settings]):
         return name if name.startswith("/") else f"{self.context.home.path}/{name}"
 
     def make_context(self, certificate: str, key: str) -> ssl.SSLContext:
-        from pluq_tls import contexts
+        from pluq_tls import contexts, expiry
 
         settings = self.settings
         context = contexts.server_context(certificate, key, settings.minimum, settings.ciphers, self.context.read_file)
@@ -171,6 +171,8 @@ class Tls(Plugin[Settings]):
             if authorities is not None:
                 contexts.accept_clients(context, authorities, self.read_optional(settings.client_revoked))
         contexts.choose_by_name(context, self.context_for)
+        name = certificate.removeprefix(f"{self.context.home.path}/")
+        expiry.note(self.context.profile, name, certificate, self.context.read_file)
         return context
 
     def read_optional(self, name: str) -> bytes | None:
