@@ -189,8 +189,10 @@ def test_the_tls_policy_and_the_dkim_key_of_a_host_are_told(site, ask):
     site.control("smtproutes", ":relay.example\n")
     site.control("tlshosts/relay.example.pem", "")
     found = ask("jack@far.example", "--from", "joe@example.org", *HERE)
-    assert found.by("signed for example.org with the key default") == "plugin dkim in [remote]"
-    assert found.by("relay.example: TLS or nothing, with a certificate") == "plugin tls in [remote]"
+    assert found.by("signed for example.org with the key default") == "plugin dkim in [remote], control/pluq.toml:2"
+    assert (
+        found.by("relay.example: TLS or nothing, with a certificate") == "plugin tls in [remote], control/pluq.toml:2"
+    )
 
 
 def test_a_login_relays_without_its_secret(site, ask):
@@ -204,10 +206,10 @@ def test_a_login_relays_without_its_secret(site, ask):
         'auth.passwords = "control/users.auth"\nauth.without_tls = true\n',
     )
     without = ask("jack@far.example", "--profile", "submission", *STRANGERS)
-    assert (without.code, without.last.endswith("[plugin auth (smtp_command)]")) == (1, True)
+    assert (without.code, without.last.endswith("[plugin auth (smtp_command), control/pluq.toml:5]")) == (1, True)
     found = ask("jack@far.example", "--user", "joe", "--from", "joe@example.org", *STRANGERS)
     assert found.answer["profile"] == "submission"
-    assert found.by("RCPT TO") == "RELAYCLIENT, from plugin auth (smtp_login_as)"
+    assert found.by("RCPT TO") == "RELAYCLIENT, from plugin auth (smtp_login_as), control/pluq.toml:5"
 
 
 PLUGIN = '''
@@ -231,11 +233,13 @@ def test_a_plugin_is_named_with_its_hook(site, ask):
     found = ask("no@example.org", *STRANGERS)
     assert (found.code, found.last) == (
         1,
-        "RCPT TO:<no@example.org>: 550 not him (#5.7.1) [plugin speaker (smtp_rcpt)]",
+        "RCPT TO:<no@example.org>: 550 not him (#5.7.1) [plugin speaker (smtp_rcpt), control/pluq.toml:2]",
     )
     failing = ask("fail@example.org", *STRANGERS)
     assert failing.code == 75
-    assert "plugin speaker (smtp_rcpt), which failed: KeyError" in failing.by("RCPT TO:<fail@example.org>: 451")
+    assert "plugin speaker (smtp_rcpt), control/pluq.toml:2, which failed: KeyError" in failing.by(
+        "RCPT TO:<fail@example.org>: 451"
+    )
     assert "no opinion [speaker (smtp_rcpt)]" in ask("joe@example.org", *STRANGERS).steps
 
 
@@ -342,9 +346,12 @@ class Moods(Plugin):
 @pytest.mark.parametrize(
     ("ip", "last"),
     [
-        ("192.0.2.1", "banner: 554 go away (#5.7.1) [plugin moods (smtp_connect)]"),
+        ("192.0.2.1", "banner: 554 go away (#5.7.1) [plugin moods (smtp_connect), control/pluq.toml:2]"),
         ("192.0.2.2", "banner: no reply, and the connection is closed []"),
-        ("192.0.2.3", "RCPT TO:<joe@example.org>: 550 not now (#5.7.1) [plugin moods (smtp_connect), said before]"),
+        (
+            "192.0.2.3",
+            "RCPT TO:<joe@example.org>: 550 not now (#5.7.1) [plugin moods (smtp_connect), control/pluq.toml:2, said before]",
+        ),
         ("192.0.2.4", "the message will be taken and thrown away, for a plugin said so []"),
     ],
 )

@@ -75,9 +75,9 @@ def test_replies_of_plugins_are_named_also_when_they_stand(site, ask):
         "EHLO client.example", "EHLO bad\nMAIL FROM:<>\nEHLO ok"
     )
     said = turns(ask("--session", str(site.file("client", client)), "--no-dns").answer)
-    assert said["EHLO bad"]["by"] == "plugin watcher (smtp_helo)"
-    assert said["MAIL FROM:<>"]["by"] == "plugin watcher (smtp_helo), said before"
-    assert said["."]["by"] == "plugin watcher (message_decide)"
+    assert said["EHLO bad"]["by"] == "plugin watcher (smtp_helo), control/pluq.toml:2"
+    assert said["MAIL FROM:<>"]["by"] == "plugin watcher (smtp_helo), control/pluq.toml:2, said before"
+    assert said["."]["by"] == "plugin watcher (message_decide), control/pluq.toml:2"
 
 
 def test_a_recorded_reply_that_differs_is_marked(site, ask):
@@ -107,7 +107,7 @@ def test_tls_and_logins_go_on_without_a_peer(site, ask):
     assert said["XTLS"]["reply"] == ["220 now", "250 encrypted"]
     assert said["XASK"]["reply"] == ["334 "]
     assert said["an answer"]["reply"] == ["250 an answer"]
-    assert said["an answer"]["by"] == "plugin asker (XASK)"
+    assert said["an answer"]["by"] == "plugin asker (XASK), control/pluq.toml:2"
 
 
 ASKER = '''

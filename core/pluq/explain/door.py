@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pluq.config import Home
 from pluq.config.keys import KeyReader
@@ -50,7 +51,7 @@ class Door:
 
     def rehearse(self, ip: str, environment: dict[str, str]) -> tuple[Rehearsal | None, list[Step]]:
         """Return a session with a client of this address, None if it may not connect; and the steps so far. Raises ConfigError."""
-        listener = Listener()
+        listener = Listener(partial(places.plugin_place, self.home, self.profile))
         reader = KeyReader(self.home, self.keys)
         service = prepare(self.home, self.site, self.profile, listener, self.log.append, reader, self.resolver)
         local_ip, local_port = local_end(self.profile)
@@ -177,12 +178,12 @@ def opinions(heard: Sequence[Heard], by: str) -> list[Step]:
     steps: list[Step] = []
     silent: dict[str, list[str]] = {}
     for one in heard:
-        if one.hook in QUIET or one.name == by:
+        if one.hook in QUIET or one.by == by:
             continue
         if one.said() == NOTHING:
             silent.setdefault(one.hook, []).append(one.plugin)
         else:
-            steps.append(Step(one.said(), one.name, Outcome.FINE if one.error is None else Outcome.WARNING))
+            steps.append(Step(one.said(), one.by, Outcome.FINE if one.error is None else Outcome.WARNING))
     steps += [Step(NOTHING, f"{', '.join(names)} ({hook})") for hook, names in silent.items() if hook in SPOKEN]
     return steps
 
@@ -208,7 +209,7 @@ async def signing(rehearsal: Rehearsal, client: Client, address: bytes) -> Seque
         return [
             Step(f"the message cannot be signed: {error}", f"profile {rehearsal.session.profile}", Outcome.DEFERRED)
         ]
-    return list(signatures(message, f"profile {rehearsal.session.profile}"))
+    return list(signatures(message, f"profile {rehearsal.session.profile}", rehearsal.place_of("dkim")))
 
 
 def sample(sender: bytes, recipient: bytes) -> Message:
@@ -217,13 +218,13 @@ def sample(sender: bytes, recipient: bytes) -> Message:
     return Message.from_bytes(b"From: <%b>\nTo: <%b>\nSubject: sample\n\nsample\n" % (author, quote(recipient)))
 
 
-def signatures(message: Message, where: str) -> Iterator[Step]:
+def signatures(message: Message, where: str, place: str) -> Iterator[Step]:
     """Yield a step for each DKIM signature that was put on a sample."""
     now = Message.from_bytes(message.as_bytes())
     found = [one for one in now.fields if one.name == b"dkim-signature"]
     for one in found:
         tags = dict(tag.strip().partition(b"=")[::2] for tag in one.value.split(b";"))
         domain, selector = text(tags.get(b"d", b"?")), text(tags.get(b"s", b"?"))
-        yield Step(f"signed for {domain} with the key {selector}", f"plugin dkim in {where}")
+        yield Step(f"signed for {domain} with the key {selector}", f"plugin dkim in {where}, {place}")
     if not found:
         yield Step("no DKIM signature: nobody here signs for this sender and this client", where)

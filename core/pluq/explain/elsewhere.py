@@ -15,6 +15,7 @@ from pluq.config.keys import KeyReader
 from pluq.config.site import Site
 from pluq.dns import Resolver
 from pluq.errors import PluqError
+from pluq.explain import places
 from pluq.explain.door import sample, signatures
 from pluq.explain.listener import Listener
 from pluq.explain.places import line_or_me, mapped
@@ -39,11 +40,14 @@ class Way:
     asks_dns: bool
     log: list[str] = field(default_factory=list)
 
+    def place_of(self, plugin: str) -> str:
+        return places.plugin_place(self.home, self.site.role("remote"), plugin)
+
     def explain(self, address: bytes, sender: bytes, depth: int) -> Found:
         return asyncio.run(self._explain(address, sender, depth))
 
     async def _explain(self, address: bytes, sender: bytes, depth: int) -> Found:
-        listener = Listener()
+        listener = Listener(self.place_of)
         settings = RemoteSettings.read(self.home.controls)
         reader = KeyReader(self.home, self.keys)
         plan = compile_plan(
@@ -106,7 +110,7 @@ class Journey:
         await self.addresses(await self.deliverer.candidates(route, delivery))
 
     def heard_names(self) -> str:
-        return ", ".join(dict.fromkeys(one.name for one in self.listener.take() if one.answer is not None)) or "plugins"
+        return ", ".join(dict.fromkeys(one.by for one in self.listener.take() if one.answer is not None)) or "plugins"
 
     async def sign(self) -> None:
         """Let the plugins change a sample, and look what they did to it."""
@@ -114,11 +118,11 @@ class Journey:
             return
         await self.plan.remote_message(delivery=self.delivery, message=self.delivery.message)
         if any(one.plugin == "dkim" for one in self.listener.take()):
-            self.steps += signatures(self.delivery.message, "[remote]")
+            self.steps += signatures(self.delivery.message, "[remote]", self.way.place_of("dkim"))
 
     def route_steps(self, route: Route, settings: RemoteSettings) -> Iterator[Step]:
         """Yield what decided the route."""
-        heard = [one.name for one in self.listener.take() if isinstance(one.answer, Route)]
+        heard = [one.by for one in self.listener.take() if isinstance(one.answer, Route)]
         words = f"to {text(route.host)}, port {route.port}, by {route.protocol}"
         words += f", logged in as {text(route.login[0])}" if route.login else ""
         words += ", with TLS from the first byte" if route.tls is not None else ""
@@ -185,4 +189,5 @@ class Journey:
         said = self.plan.remote_explain(delivery=self.delivery, host=host)
         names: Mapping[str, str] = {str(line): one.plugin for one in self.listener.take() for line in one.answer or ()}
         for line in said:
-            yield Step(f"{text(host)}: {line}", f"plugin {names.get(line, '?')} in [remote]")
+            name = names[line]
+            yield Step(f"{text(host)}: {line}", f"plugin {name} in [remote], {self.way.place_of(name)}")

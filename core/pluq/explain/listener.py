@@ -21,7 +21,7 @@ INERT = frozenset({"queue_submit", "queue_open"})
 
 @dataclass(frozen=True)
 class Heard:
-    """One call of one plugin. `seconds` is the time that it took."""
+    """One call of one plugin. `seconds` is the time that it took, `place` the line that enables or sets the plugin."""
 
     plugin: str
     hook: str
@@ -29,10 +29,15 @@ class Heard:
     error: BaseException | None
     seconds: float
     shadow: bool = False
+    place: str = ""
 
     @property
     def name(self) -> str:
         return f"plugin {self.plugin} ({self.hook})"
+
+    @property
+    def by(self) -> str:
+        return f"{self.name}, {self.place}" if self.place else self.name
 
     @property
     def reply(self) -> bytes | None:
@@ -70,10 +75,11 @@ def shown(value: Any) -> str:
 
 
 class Listener:
-    """The watch of a plan; `heard` is what was asked since `take`."""
+    """The watch of a plan; `take` gives what was asked since it was last called. `place_of` tells where a plugin was enabled."""
 
-    def __init__(self) -> None:
+    def __init__(self, place_of: Callable[[str], str]) -> None:
         self._heard: list[Heard] = []
+        self.place_of = place_of
 
     def take(self) -> list[Heard]:
         heard, self._heard = self._heard, []
@@ -95,7 +101,8 @@ class Listener:
         self, plugin: str, hook: str, function: Callable[..., Any], waits: bool, shadow: bool
     ) -> Callable[..., Any]:
         def note(began: float, answer: Any, error: BaseException | None) -> None:
-            self._heard.append(Heard(plugin, hook, answer, error, time.perf_counter() - began, shadow))
+            seconds = time.perf_counter() - began
+            self._heard.append(Heard(plugin, hook, answer, error, seconds, shadow, self.place_of(plugin)))
 
         @wraps(function)
         async def ask_waiting(*given: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pluq.config import Home
+from pluq.config.site import Role
 from pluq.errors import ConfigError
 from pluq.store.control import numbered_lines, read_file
 from pluq.store.tcprules import numbered_rules
@@ -75,3 +76,12 @@ def assignment_place(home: Home, key: bytes, record: bytes) -> tuple[str, str]:
     number, value = found[key]
     stale = "" if record.startswith(value) else "users/assign says otherwise, users/cdb is what counts: run qmail-newu"
     return f"users/assign:{number}", stale
+
+
+def plugin_place(home: Home, role: Role, plugin: str) -> str:
+    """Return the line of pluq.toml where the settings of a plugin in a role begin, or the list that names it."""
+    for table in reversed(role.tables):
+        if plugin in table.values:
+            return f"{short(home, table.file)}:{table.line(plugin)}"
+    holder = role.plugins_table
+    return "" if holder is None else f"{short(home, holder.file)}:{holder.line('plugins')}"

@@ -171,6 +171,9 @@ class Rehearsal:
         self._kept: list[Heard] = []
         self._line = b""
 
+    def place_of(self, plugin: str) -> str:
+        return self._listener.place_of(plugin)
+
     @property
     def is_over(self) -> bool:
         return self._driver.is_closed
@@ -238,7 +241,7 @@ class Rehearsal:
     def _note_relay(self, heard: Sequence[Heard]) -> None:
         """Remember what let the client relay, when it first may."""
         if self.session.may_relay and not self.relay_by:
-            self.relay_by = heard[-1].name if heard else "the environment"
+            self.relay_by = heard[-1].by if heard else "the environment"
         elif not self.session.may_relay:
             self.relay_by = ""
 
@@ -248,13 +251,13 @@ class Rehearsal:
         verb = self._line.partition(b" ")[0].upper().decode("ascii", "replace")
         for one in reversed(heard):
             if one.hook in (verb, "smtp_login_as") or (one.reply is not None and one.reply.endswith(last)):
-                return one.name
+                return one.by
         for one in heard:
             if one.error is not None and last[:1] == b"4":
-                return f"{one.name}, which {one.said()}"
+                return f"{one.by}, which {one.said()}"
         for one in reversed(self._kept):
             if one.reply is not None and one.reply == last and last[:1] in b"45":
-                return f"{one.name}, said before"
+                return f"{one.by}, said before"
         words = dict.fromkeys(one.plugin for one in heard if one.hook == "smtp_capabilities" and one.answer)
         return self._of_core(last) + (f", with words of {', '.join(words)}" if words else "")
 
