@@ -1,5 +1,7 @@
 """Users log in with real mail programs, to a real server, against real judges: a checkpassword program, our file, Dovecot."""
 
+import base64
+import hashlib
 import os
 import re
 import smtplib
@@ -340,3 +342,42 @@ def test_a_relay_on_port_465_is_spoken_to_in_tls(site, new_stack, relay, until):
     done = other.run("qmail-remote", "far.example", USER, FAR, input=MESSAGE.format("by 465").encode())
     assert done.stdout.startswith(b"r\0K127.0.0.1 accepted message."), done.stdout
     relayed(relay, until, "by 465")
+
+
+def test_a_login_bound_to_the_certificate_works_on_a_real_connection(site, relay, until):
+    from scramp import ScramClient
+
+    site.control("pluq.toml", PROFILES.format(**site.ports).replace("auth.delay", MECHANISMS + "auth.delay"))
+    site.start()
+    with submission(site) as client:
+        client.ehlo("client.example")
+        assert "SCRAM-SHA-256-PLUS" in client.esmtp_features["auth"]
+        binding = ("tls-server-end-point", hashlib.sha256(client.sock.getpeercert(binary_form=True)).digest())
+        scram = ScramClient(["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"], USER, PASSWORD, channel_binding=binding)
+        assert scram.mechanism_name == "SCRAM-SHA-256-PLUS"
+        code, text = client.docmd("AUTH", f"{scram.mechanism_name} {encoded(scram.get_client_first())}")
+        scram.set_server_first(base64.b64decode(text).decode())
+        code, text = client.docmd(encoded(scram.get_client_final()))
+        assert code == 334
+        scram.set_server_final(base64.b64decode(text).decode())
+        assert client.docmd("")[0] == 235
+        client.sendmail(USER, [FAR], MESSAGE.format("bound"))
+    relayed(relay, until, "bound")
+
+
+def test_wrong_passwords_count_over_all_workers_of_a_port(site):
+    site.control("pluq.toml", PROFILES.format(**site.ports).replace("auth.delay", "workers = 2\nauth.delay"))
+    site.start()
+    codes = []
+    for _ in range(8):
+        with submission(site) as client:
+            client.ehlo("client.example")
+            codes.append(client.docmd("AUTH PLAIN", encoded(f"\0{USER}\0wrong"))[0])
+    assert codes == [535] * 5 + [421] * 3
+
+
+MECHANISMS = 'auth.mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"]\n'
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()

@@ -30,6 +30,7 @@ class Tls:
     """The TLS layer of a session: version and cipher in OpenSSL's words, the client's certificate subject if it was verified.
 
     `proof`: on a connection to another host, how a plugin has proved that it is the right one ("sts", "dane"), "" where it has not.
+    `certificate` is ours (PEM), the one that this client was shown; empty where it is not known.
     """
 
     version: str
@@ -38,6 +39,7 @@ class Tls:
     client_subject: str | None = None
     client_email: str | None = None
     proof: str = ""
+    certificate: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

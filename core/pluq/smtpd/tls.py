@@ -27,6 +27,7 @@ def describe(layer: Any) -> Tls:
         server_name=getattr(layer, "pluq_server_name", None),
         client_subject=subject_of(certificate),
         client_email=email_of(certificate),
+        certificate=getattr(layer.context, "pluq_certificate", b""),
     )
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -50,6 +50,18 @@ NOT_YOURS = Reject(503, "5.5.1", "from and auth not the same")
 TOO_MANY = Disconnect(Defer(421, "4.7.0", "too many failed logins, try again later"))
 
 UNKNOWN_SUBMITTER = b"unknown"
+
+# So many hashes are computed at a time, so that a flood of logins cannot take the machine's memory.
+AT_A_TIME = 2
+
+
+def set_after_login(environment: MutableMapping[str, str]) -> None:
+    """Carry out what the rules want after a login: AUTH_SET_NAME=value sets NAME, AUTH_UNSET_NAME unsets it."""
+    for name, value in list(environment.items()):
+        if name.startswith("AUTH_SET_"):
+            environment[name.removeprefix("AUTH_SET_")] = value
+        elif name.startswith("AUTH_UNSET_"):
+            environment.pop(name.removeprefix("AUTH_UNSET_"), None)
 
 
 class BackEnd(Protocol):
@@ -92,6 +104,9 @@ class Settings:
     )
     timeout_program: float = setting(30.0, unit="seconds", help="How long the program, or Dovecot, may take.")
     dovecot: str = setting("", help="The socket of Dovecot's auth service, relative to the qmail home.")
+    cdb: str = setting(
+        "", env="AUTH_CDB", help="A cdb of users with crypt(3) hashes, relative to the qmail home; it decides alone."
+    )
     passwords: str = setting("control/passwords", help="The file of passwords, relative to the qmail home.")
     delay: float = setting(5.0, unit="seconds", help="How long the answer to a wrong password waits.")
     failures: int = setting(
@@ -119,11 +134,12 @@ class Auth(Plugin[Settings]):
     budget = 1200.0  # a relay may take as long for each reply as for any other (timeoutremote)
 
     def __init__(self) -> None:
-        self.failures = limits.SHARED
+        self.failures: limits.Count = limits.SHARED
         self.dovecot: Dovecot | None = None
         self.passwords: PasswordFile | None = None
         self.send_as = SendAs(())
         self.relay_tls: Any = None
+        self.hashing = asyncio.Semaphore(AT_A_TIME)
 
     # -- life
 
@@ -161,8 +177,18 @@ class Auth(Plugin[Settings]):
             self.send_as = SendAs(self.settings.send_as)
         except ValueError as error:
             raise ConfigError(self.context.home.control("sendas"), str(error), None, "auth.send_as") from None
+        self.share_failures()
         if self.settings.dovecot:
             await self.start_dovecot()
+
+    def share_failures(self) -> None:
+        """Count failures together with the other processes of this role, where there is a folder for that."""
+        from pluq_auth.shared import shared_failures
+
+        try:
+            self.failures = shared_failures(f"{self.state_folder()}/failures", os.getpid())
+        except (ConfigError, OSError) as error:
+            self.log(f"failed logins are counted by each process for itself: {error}")
 
     async def start_dovecot(self) -> None:
         from pluq_auth.dovecot import Dovecot
@@ -180,7 +206,9 @@ class Auth(Plugin[Settings]):
 
     def back_end(self, session: Session) -> BackEnd | None:
         """Return who decides about this client's login; None: nobody can log in."""
-        settings = self.settings
+        settings = self.settings_for(session)
+        if settings.cdb:
+            return self.database(settings.cdb)
         if session.arguments:
             return self.program(session.arguments)
         if settings.program:
@@ -188,6 +216,11 @@ class Auth(Plugin[Settings]):
         if self.dovecot is not None:
             return self.dovecot
         return self.password_file()
+
+    def database(self, name: str) -> BackEnd:
+        from pluq_auth.cdb import PasswordCdb
+
+        return PasswordCdb(self.path(name), self.log, self.hashing)
 
     def password_file(self) -> BackEnd | None:
         """Return the file of passwords if there is one. What it needs is imported then: under tcpserver each connection is a process."""
@@ -197,7 +230,7 @@ class Auth(Plugin[Settings]):
         if self.passwords is None:
             from pluq_auth.users import PasswordFile
 
-            self.passwords = PasswordFile(path, self.context.read_file, self.log)
+            self.passwords = PasswordFile(path, self.context.read_file, self.log, self.hashing)
         return self.passwords
 
     def program(self, arguments: Sequence[str]) -> Program:
@@ -219,11 +252,20 @@ class Auth(Plugin[Settings]):
         if back_end is None:
             return Offer((), required)
         if settings.mechanisms:
-            able = back_end.mechanisms
+            able = back_end.mechanisms + self.bound(session, back_end)
             return Offer(tuple(one.upper() for one in settings.mechanisms if one.upper() in able), required)
-        if session.arguments and not required:
+        if session.arguments and not required and not settings.cdb:
             return Offer(self.of_arguments(session))
         return Offer(back_end.mechanisms, required)
+
+    def bound(self, session: Session, back_end: BackEnd) -> tuple[str, ...]:
+        """Return the mechanisms that are tied to this TLS connection, where there is something to tie them to."""
+        on_request: tuple[str, ...] = getattr(back_end, "on_request", ())
+        if not on_request or session.tls is None or not session.tls.certificate:
+            return ()
+        from pluq_auth.binding import binding_of
+
+        return on_request if binding_of(session.tls) is not None else ()
 
     def of_arguments(self, session: Session) -> tuple[str, ...]:
         """Return what program arguments offer where nothing else asks for it: a host name in front says that they mean to.
@@ -315,6 +357,8 @@ class Auth(Plugin[Settings]):
             del environment["SMTPAUTHUSER"]
             return None
         environment["SMTP_AUTH_USER"] = environment["TCPREMOTEINFO"] = session.remote_info = user
+        environment.update(proof.variables)
+        set_after_login(environment)
         if proof.may_relay and self.settings.relay:
             environment["RELAYCLIENT"] = ""
         session.results.append(AuthResult("auth", "pass", properties=(("smtp", "auth", printable(proof.user)),)))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pluq.errors import PluqError
@@ -50,10 +51,14 @@ class Unavailable(Ended):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Who logged in; `may_relay` is False where the back end said that this user's mail is for us only."""
+    """Who logged in; `may_relay` is False where the back end said that this user's mail is for us only.
+
+    `variables` are the connection's from then on.
+    """
 
     user: bytes
     may_relay: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Dialogue:

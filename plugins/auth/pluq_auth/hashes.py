@@ -1,8 +1,8 @@
-"""Password hashes: scrypt from the standard library; argon2 and bcrypt where their libraries are installed.
+"""Password hashes: scrypt from the standard library, what the system's crypt(3) knows, and argon2 where its library is installed.
 
     $scrypt$ln=15,r=8,p=1$SALT$HASH        what `hash_password` makes: 32 MiB and some 80 ms for each guess
     $argon2id$...   $argon2i$...           argon2-cffi
-    $2a$... $2b$... $2y$...                bcrypt
+    $y$... $7$... $6$... $5$... $2b$... $1$... and older   crypt(3), see crypt3; bcrypt by its library where the system has none
 
 Source: RFC 7914; the modular crypt format of passlib.
 """
@@ -15,6 +15,8 @@ import hashlib
 import hmac
 import os
 import re
+
+from pluq_auth import crypt3
 
 LOG_N, BLOCK, PARALLEL = 15, 8, 1
 SALT_BYTES, HASH_BYTES = 16, 32
@@ -42,9 +44,10 @@ def complaint(stored: bytes) -> str | None:
     """Return what is wrong with a stored hash, None for one that passwords can be compared with here."""
     if stored.startswith(b"$scrypt$"):
         return _scrypt_complaint(stored)
-    for prefix, library, package in ((b"$argon2", "argon2", "argon2-cffi"), (b"$2", "bcrypt", "bcrypt")):
-        if stored.startswith(prefix):
-            return None if _is_installed(library) else f"needs the library {package}, which is not installed"
+    if stored.startswith(b"$argon2"):
+        return None if _is_installed("argon2") else "needs the library argon2-cffi, which is not installed"
+    if crypt3.is_known(stored) or (stored.startswith(b"$2") and _is_installed("bcrypt")):
+        return None
     return "no password hash that is known here"
 
 
@@ -68,7 +71,11 @@ def matches(stored: bytes, password: bytes) -> bool:
     """Return whether a password has this hash. It takes its time, and memory: see the module. Never raises."""
     if stored.startswith(b"$scrypt$"):
         return _matches_scrypt(stored, password)
-    return _matches_argon2(stored, password) if stored.startswith(b"$argon2") else _matches_bcrypt(stored, password)
+    if stored.startswith(b"$argon2"):
+        return _matches_argon2(stored, password)
+    if stored.startswith(b"$2") and not crypt3.is_known(stored):
+        return _matches_bcrypt(stored, password)
+    return crypt3.matches(stored, password)
 
 
 def _matches_scrypt(stored: bytes, password: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""How many wrong passwords one address may try, counted over all connections and profiles of a worker.
+"""How many wrong passwords one address may try, counted over all connections and profiles of a process; over all processes: see `shared`.
 
 An attempt counts from its beginning, so that many connections at a time try no more than one after the other; a login that succeeds,
 and an exchange that came to no answer, is taken back. The count ends `window` seconds after the first failure. Addresses of one IPv6 /64
@@ -13,8 +13,17 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 MAX_ADDRESSES = 10_000
+
+
+class Count(Protocol):
+    """Who counts."""
+
+    def begin(self, key: str, limit: int, window: float) -> bool: ...
+
+    def take_back(self, key: str) -> None: ...
 
 
 class Failures:
@@ -51,7 +60,7 @@ class Failures:
             del self._counts[key]
 
 
-# One for the process: a reload makes new plugin instances, and guessing goes on over it.
+# One for the process, where it has no folder for a file: a reload makes new plugin instances, and guessing goes on over it.
 SHARED = Failures()
 
 

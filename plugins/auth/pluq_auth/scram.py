@@ -29,8 +29,12 @@ def make_keys(password: str) -> ScramKeys:
     return ScramKeys(iterations, salt, stored, server)
 
 
-async def serve(dialogue: Dialogue, users: Users) -> bytes:
-    """Carry out the server's side; return the name of the user. Raises Ended."""
+async def serve(dialogue: Dialogue, users: Users, name: str = NAME, binding: tuple[str, bytes] | None = None) -> bytes:
+    """Carry out the server's side; return the name of the user. Raises Ended.
+
+    `binding` is what ties the login to this TLS connection, where that was offered: a client that could have used it and says that it
+    was not offered has been lied to, and is refused (RFC 5802 section 6).
+    """
     asked: list[bytes] = []
 
     def keys_of(name: str) -> tuple[bytes, bytes, bytes, int]:
@@ -38,11 +42,14 @@ async def serve(dialogue: Dialogue, users: Users) -> bytes:
         keys = keys_for(users, asked[0])
         return keys.salt, keys.stored, keys.server, keys.iterations
 
-    server = scramp.ScramMechanism(NAME).make_server(keys_of)
+    server = scramp.ScramMechanism(name).make_server(keys_of, channel_binding=binding)
+    first_message = text(await dialogue.response())
     try:
-        server.set_client_first(text(await dialogue.response()))
+        server.set_client_first(first_message)
         first = server.get_server_first().encode()
-    except scramp.ScramException:
+    except scramp.ScramException as error:
+        if first_message.startswith(("y", "p")) and binding is not None:
+            raise Refused(b"", f"(channel binding: {error})") from None
         raise Malformed from None
     final = text(await dialogue.response(first))
     try:

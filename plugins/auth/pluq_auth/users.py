@@ -28,9 +28,6 @@ from pluq.hookspecs import Session
 from pluq_auth import hashes, mechanisms
 from pluq_auth.dialogue import Dialogue, Malformed, Proof, Refused, Unavailable, check_name
 
-# So many hashes are computed at a time, so that a flood of logins cannot take the machine's memory.
-AT_A_TIME = 2
-
 SCRAM_ITERATIONS = 16384
 SALT_BYTES = 16
 MIN_SALT_BYTES = 12  # scramp's, and a good rule
@@ -118,17 +115,21 @@ def parse_keys(text: bytes) -> ScramKeys:
 
 
 class PasswordFile:
-    """The back end. `read_file` reads the path, `log` gets one line where that fails."""
+    """The back end. `read_file` reads the path, `log` gets one line where that fails; `limit` is for computing hashes."""
 
     mechanisms = ("SCRAM-SHA-256", "LOGIN", "PLAIN")
+    on_request = ("SCRAM-SHA-256-PLUS",)
+    """What it can do as well where the site names it, and the session is encrypted with a certificate of ours."""
 
-    def __init__(self, path: str, read_file: Callable[[str], bytes], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, read_file: Callable[[str], bytes], log: Callable[[str], None], limit: asyncio.Semaphore
+    ) -> None:
         self.path = path
         self._read_file = read_file
         self._log = log
         self._seen: tuple[int, int, int] | None = None
         self._users: Users | None = None
-        self._hashing = asyncio.Semaphore(AT_A_TIME)
+        self._hashing = limit
 
     def users(self) -> Users:
         """Return the users as the file has them now. Raises ConfigError, OSError."""
@@ -147,10 +148,12 @@ class PasswordFile:
         except (ConfigError, OSError) as error:
             self._log(str(error))
             raise Unavailable(TROUBLE) from None
-        if mechanism == "SCRAM-SHA-256":
+        if mechanism.startswith("SCRAM-SHA-256"):
             from pluq_auth import scram
+            from pluq_auth.binding import binding_of
 
-            return Proof(await scram.serve(dialogue, users))
+            binding = binding_of(session.tls) if "SCRAM-SHA-256-PLUS" in offered else None
+            return Proof(await scram.serve(dialogue, users, mechanism, binding))
         ask = mechanisms.plain if mechanism == "PLAIN" else mechanisms.login
         user, password = await ask(dialogue)
         return await self.compare(users, user, password)

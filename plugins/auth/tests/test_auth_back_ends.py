@@ -23,7 +23,7 @@ from pluq.errors import ConfigError
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.smtp_session import Talk
 from pluq.testing.stack import wait_until
-from pluq_auth import Auth, hashes
+from pluq_auth import AT_A_TIME, Auth, hashes
 from pluq_auth.dialogue import Refused, Unavailable
 from pluq_auth.dovecot import escape, parse_fields, unescape
 from pluq_auth.limits import Failures
@@ -254,9 +254,9 @@ def test_what_cannot_be_stored_is_refused(
 def test_a_faulty_file_is_not_written_over_and_check_names_the_line(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path(home.control("passwords")).write_bytes(b"# users\njoe:$1$salt$hash\n")
+    Path(home.control("passwords")).write_bytes(b"# users\njoe:$zz$salt$hash\n")
     assert set_password(home, monkeypatch, "ann", "secret") == 111
-    assert Path(home.control("passwords")).read_bytes() == b"# users\njoe:$1$salt$hash\n"
+    assert Path(home.control("passwords")).read_bytes() == b"# users\njoe:$zz$salt$hash\n"
     (fault,) = make_plugin(Auth, home=home).check()
     assert fault == f"{home.control('passwords')}:2: no password hash that is known here"
 
@@ -304,7 +304,7 @@ async def test_a_flood_of_logins_computes_two_hashes_at_a_time(home: Home, monke
         return False
 
     monkeypatch.setattr(hashes, "matches", slow)
-    file = PasswordFile("passwords", lambda path: b"", print)
+    file = PasswordFile("passwords", lambda path: b"", print, asyncio.Semaphore(AT_A_TIME))
     users = parse_users("passwords", b"")
     asked = [file.compare(users, b"joe", b"x") for _ in range(10)]
     assert all(isinstance(one, Refused) for one in await asyncio.gather(*asked, return_exceptions=True))

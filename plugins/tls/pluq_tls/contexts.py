@@ -48,6 +48,7 @@ def load_certificate(context: ssl.SSLContext, path: str, key_path: str, read_fil
     with file_in_memory(data) as chain_file, file_in_memory(key) as key_file:
         try:
             context.load_cert_chain(chain_file, key_file, password=no_password)
+            context.pluq_certificate = data[data.find(b"-----BEGIN CERTIFICATE") :]  # type: ignore[attr-defined]  # see Tls
         except ssl.SSLError as error:
             raise ConfigError(path, f"no usable key and certificate: {error.reason or error}") from error
 
