@@ -56,6 +56,10 @@ class Tlsa(NamedTuple):
     data: bytes
 
 
+# Stands for TLSA records that are malformed: they prove nothing, but they are there (RFC 7672 section 2.2: TLS is required).
+UNREADABLE = Tlsa(255, 255, 255, b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is known about one name and type.
@@ -159,9 +163,12 @@ def decode_answer(wire: bytes, name: bytes, rdtype: str) -> Answer:
     import dns.message
 
     try:
-        message = dns.message.from_wire(needed_sections(wire), ignore_trailing=True)
+        skips = rdtype == "TLSA"  # one record that dnspython does not like must not hide the others
+        message = dns.message.from_wire(needed_sections(wire), ignore_trailing=True, continue_on_error=skips)
         canonical, ttl, rrset = _follow(message, name, rdtype)
         records = tuple(_value(rdata) for rdata in rrset) if rrset is not None else ()
+        if skips and message.errors:
+            records += (UNREADABLE,)
     except Exception as error:  # dnspython has its own errors and lets others through: all mean garbage
         raise ProtocolError(f"bad DNS answer: {error}") from error
     authentic = bool(wire[3] & 0x20)

@@ -29,6 +29,9 @@ from pluq.wire.smtp import Reply, ReplyParser, capabilities
 
 Done = Callable[[Dialogue], None]
 
+# _ssl.ENCODING_DER, for Python before 3.13, whose ssl module keeps the chain to itself.
+DER = 2
+
 # One message may take an hour and as long as its bytes need at 2 kB/s, a bad link of the last century.
 MESSAGE_SECONDS = 3600.0
 SLOWEST_BYTES_PER_SECOND = 2000.0
@@ -57,7 +60,8 @@ async def connect(sock: socket.socket, address: tuple[str, int]) -> None:
 class Connection(asyncio.Protocol):
     """`address` is the peer's as text, `partner` as in reports, `host` the name that led to it.
 
-    Plugins read `capabilities` (after EHLO: keyword -> parameters), `tls`, `route`, and may use `command` and `start_tls`.
+    Plugins read `capabilities` (after EHLO: keyword -> parameters), `tls`, `route`, `certificates`, and may use `command` and
+    `start_tls`.
     """
 
     def __init__(self, address: str, host: bytes, route: Route, patience: float) -> None:
@@ -112,6 +116,16 @@ class Connection(asyncio.Protocol):
 
     def now(self) -> float:
         return self._loop.time()
+
+    @property
+    def certificates(self) -> list[bytes]:
+        """What the peer has shown of itself under TLS, in DER: its own certificate, then those that are to lead upwards. Nothing is verified."""
+        layer: Any = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        if layer is None:
+            return []
+        if hasattr(layer, "get_unverified_chain"):  # Python 3.13
+            return list(layer.get_unverified_chain() or ())
+        return [one.public_bytes(DER) for one in layer._sslobj.get_unverified_chain() or ()]
 
     # -- before a message
 

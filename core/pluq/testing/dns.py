@@ -53,7 +53,7 @@ Zone = Mapping[str, "Records | Fault"]
 
 
 class FakeDns:
-    """The server. `zone` may be changed while it runs. `ttl` is that of every record, `authentic` sets the AD bit."""
+    """The server. `zone` may be changed while it runs. `ttl` is that of every record, `authentic` sets the AD bit but for `insecure` names."""
 
     def __init__(self, zone: Zone | None = None, ttl: int = 60, authentic: bool = False) -> None:
         self.zone: dict[str, Records | Fault] = {
@@ -61,6 +61,7 @@ class FakeDns:
         }
         self.ttl = ttl
         self.authentic = authentic
+        self.insecure: set[str] = set()
         self.queries: list[tuple[str, str, str]] = []
         self._udp, self._tcp = same_port()
         self.address: tuple[str, int] = self._udp.getsockname()
@@ -134,7 +135,7 @@ class FakeDns:
             response.use_edns(-1)
             response.set_rcode(dns.rcode.FORMERR)
             return response
-        if self.authentic:
+        if self.authentic and name not in self.insecure:
             response.flags |= dns.flags.AD
         rdtype = query.question[0].rdtype
         if fault in (Fault.SERVFAIL, Fault.REFUSED):
@@ -162,7 +163,7 @@ class FakeDns:
             kind = dns.rdatatype.to_text(rdtype) if wanted or not alias else "CNAME"
             values = wanted or alias[:1]
             if values:
-                rdatas = [dns.rdata.from_text("IN", kind, _text(kind, value)) for value in values]
+                rdatas = [_rdata(kind, value) for value in values]
                 response.answer.append(dns.rrset.from_rdata_list(dns.name.from_text(name), self.ttl, rdatas))
             if wanted or not alias:
                 return
@@ -183,14 +184,19 @@ def same_port() -> tuple[socket.socket, socket.socket]:
         return udp, tcp
 
 
+def _rdata(kind: str, value: Any) -> dns.rdata.Rdata:
+    """Return a zone value as a record. TLSA is taken as it comes: dnspython refuses malformed ones, which exist."""
+    if kind == "TLSA":
+        return dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, bytes(value[:3]) + value[3])
+    return dns.rdata.from_text("IN", kind, _text(kind, value))
+
+
 def _text(kind: str, value: Any) -> str:
     """Return a zone value in the presentation format."""
     if kind == "TXT":
         return " ".join(_quoted(one) for one in ([value] if isinstance(value, (str, bytes)) else value))
     if kind == "MX":
         return f"{value[0]} {str(value[1]).rstrip('.')}."
-    if kind == "TLSA":
-        return f"{value[0]} {value[1]} {value[2]} {value[3].hex()}"
     return f"{value.rstrip('.')}." if kind in ("CNAME", "NS", "PTR") else str(value)
 
 

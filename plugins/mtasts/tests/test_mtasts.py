@@ -127,6 +127,7 @@ class Site:
         tls.start()
         plan = plan_of(route, plugin or await self.plugin(), tls)
         records = await self.home.deliverer(plan=plan, resolver=self.resolver).deliver(make_job())
+        await asyncio.sleep(0)  # the loop closes connections at its next turn
         return records[-1]
 
     def peer(self, *names: str, days: int = 30, **settings: Any) -> SmtpPeer:
