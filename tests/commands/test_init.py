@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pluq.config import Home, qmail_ids
+from pluq.commands import init as command
+from pluq.config import Home, current_ids, qmail_ids
 from pluq.config.site import read_site
 from pluq.supervisor import accounts
 from pluq.supervisor.starters import STARTERS, toml
@@ -190,3 +191,12 @@ def test_a_home_that_the_account_alias_does_not_know_is_told():
         made = pluq("init", "--home", f"{folder}/home", *NAMES)
     assert made.returncode == 0
     assert f"usermod --home {folder}/home/alias alias" in made.stderr
+
+
+def test_root_without_the_qmail_users_is_told_what_that_means(tmp_path, monkeypatch, capsys):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    monkeypatch.setattr("pluq.config.home.qmail_ids", current_ids)
+    monkeypatch.setattr(sys, "argv", ["pluq init", "--home", str(tmp_path / "home"), *NAMES])
+    assert command.main() == 0
+    assert "everything will run as root; --users makes them" in capsys.readouterr().err

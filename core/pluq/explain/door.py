@@ -198,9 +198,10 @@ SPOKEN = frozenset({"smtp_connect", "smtp_helo", "smtp_mail", "smtp_rcpt", "smtp
 
 
 async def signing(rehearsal: Rehearsal, client: Client, address: bytes) -> Sequence[Step]:
-    """Return what signatures the profile would put on a message: its signers are shown a small one."""
+    """Return what signatures the profile would put on a message of a client that may relay: its signers are shown a small one."""
     chain = rehearsal.plan.message_sign
-    if chain is None or rehearsal.sender is None:
+    is_ours = rehearsal.session.may_relay or rehearsal.session.login is not None
+    if chain is None or rehearsal.sender is None or not is_ours:
         return []
     message = sample(client.sender, address)
     try:
