@@ -97,7 +97,7 @@ def test_a_stranger_cannot_forge_an_object(text):
 
 def test_a_listener_hears_the_values_and_the_line_is_the_same():
     heard = []
-    log.listen({"new_message": heard.append})
+    log.listen({"new_message": lambda tell: lambda message: heard.append(message) or tell(message)})
     assert log.new_message(42) == b"new msg 42\n"
     assert heard == [42]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -159,6 +160,17 @@ def test_the_trigger_term_and_the_exit_code(start_program):
     assert program.process.returncode == 0
     assert program.lines[-1] == "status: exiting"
     assert [order.recipient for order in program.orders] == [JOE]
+
+
+def test_the_log_has_the_form_that_the_site_wants(start_program, send_home):
+    with open(send_home.control("pluq.toml"), "w") as file:
+        file.write('[log]\nformat = "json"\n')
+    program = start_program()
+    number = program.queue(JOE)
+    program.until(lambda: any('"event":"end"' in line for line in program.lines), "the delivery")
+    told = [json.loads(line) for line in program.lines]
+    assert [(one["message"], one["status"]) for one in told if one["event"] == "delivery"] == [(number, "success")]
+    assert {one["role"] for one in told} == {"send"}
 
 
 def test_the_spawner_limits_the_concurrency(start_program):

@@ -12,12 +12,14 @@ Without a login of its own the status page is for this machine: any address but 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pluq import log
 
 if TYPE_CHECKING:
+    from pluq.config.home import Home
     from pluq.config.site import Table
 
 LOG_KEYS = ("format",)
@@ -52,6 +54,19 @@ class Status:
     todo_age: int = 900
     """Health ends when a message has waited so long to be looked at."""
     certificate_days: int = 7
+
+
+def form_of_log(home: Home) -> str:
+    """Return the form of the log for a program that starts: qmail's where the file says nothing, or is broken and somebody else tells."""
+    if not os.path.exists(home.control("pluq.toml")):
+        return "qmail"
+    from pluq.config.site import read_site
+    from pluq.errors import ConfigError
+
+    try:
+        return read_site(home).log_format
+    except ConfigError:
+        return "qmail"
 
 
 def log_format(table: Table) -> str:

@@ -38,6 +38,7 @@ __all__ = [
     "FORMATS",
     "About",
     "LineWriter",
+    "Tell",
     "alert",
     "be",
     "bounced",
@@ -86,7 +87,8 @@ with_objects = False
 wants_about = False
 """Somebody wants to know what a delivery was about."""
 
-_listeners: dict[str, Callable[..., object]] = {}
+Tell = Callable[..., bytes]
+_listeners: Mapping[str, Callable[[Tell], Tell]] = {}
 
 
 def use(form: str) -> None:
@@ -96,38 +98,31 @@ def use(form: str) -> None:
     _rebind()
 
 
-def listen(listeners: Mapping[str, Callable[..., object]]) -> None:
-    """Have functions called with the values of each event of their name, in this process: figures are made so."""
-    _listeners.clear()
-    _listeners.update(listeners)
+def listen(listeners: Mapping[str, Callable[[Tell], Tell]]) -> None:
+    """Put functions round those of some events, in this process: each is given the form's function and returns what is called instead.
+
+    Figures are made so: what is told is heard on its way, at the cost of one call.
+    """
+    global _listeners
+    _listeners = listeners
     _rebind()
 
 
 def _rebind() -> None:
     global wants_about
     wants_about = with_objects or "delivered" in _listeners
-    globals().update({name: _heard(name) for name in _FUNCTIONS})
+    for name in _FUNCTIONS:
+        function = _function(name)
+        globals()[name] = _listeners[name](function) if name in _listeners else function
 
 
-def _heard(name: str) -> Callable[..., bytes]:
-    listener, function = _listeners.get(name), _function(name)
-    if listener is None:
-        return function
-
-    def told(*values: Any) -> bytes:
-        listener(*values)
-        return function(*values)
-
-    return told
-
-
-def _function(name: str) -> Callable[..., bytes]:
-    line: Callable[..., bytes] = getattr(lines, name)
+def _function(name: str) -> Tell:
+    line: Tell = getattr(lines, name)
     if not with_objects:
         return line
     from pluq.log import objects
 
-    record: Callable[..., bytes] = getattr(objects, name)
+    record: Tell = getattr(objects, name)
     if not with_lines:
         return record
     return lambda *values: line(*values) + record(*values)

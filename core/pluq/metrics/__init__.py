@@ -10,7 +10,7 @@ starts again goes on counting where it was; with the supervisor the figures end.
 way of a message depends on there being one.
 """
 
-from pluq.metrics.board import Blob, Board, page, take, within
+from pluq.metrics.board import Blob, Board, adopt, page, take, within
 from pluq.metrics.page import Histogram, Page, series
 
-__all__ = ["Blob", "Board", "Histogram", "Page", "page", "series", "take", "within"]
+__all__ = ["Blob", "Board", "Histogram", "Page", "adopt", "page", "series", "take", "within"]

@@ -116,9 +116,14 @@ _owner = 0
 
 def take(index: int) -> None:
     """Begin to write page number `index` of this role: each of its processes has its own. Nothing happens where nobody counts."""
-    global _page, _owner
     if _mine is not None:
-        _page, _owner = claim(_mine, index), os.getpid()
+        adopt(claim(_mine, index))
+
+
+def adopt(mine: Page | None) -> None:
+    """Let this page be that of this process; None: it counts no more."""
+    global _page, _owner
+    _page, _owner = mine, os.getpid()
 
 
 def claim(memory: mmap.mmap, index: int) -> Page | None:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pluq import log
+from pluq.config.watching import form_of_log
 from pluq.queue.layout import QueueLayout
 from pluq.send.bounces import WaitingInjector
 from pluq.send.channel import Channel
@@ -64,6 +65,8 @@ class Pipes:
 
 def run(home: Home, environment: Mapping[str, str]) -> int:
     """Run until TERM or the death of another program; returns the exit code."""
+    log.use(form_of_log(home))
+    log.be("send")
     lines = log.LineWriter(LOG)
     try:
         scheduler = start(home, environment, lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pluq import log
 from pluq.log.lines import OUTCOMES
 from pluq.metrics import Histogram, Page, page, series
@@ -11,59 +13,68 @@ CHANNELS = [name.decode() for name in NAMES]
 
 
 class Figures:
-    """Listens to the events of the log."""
+    """Listens to the events of the log: each method is given the function that tells one, and returns one that counts it as well."""
 
     def __init__(self, mine: Page) -> None:
-        self._values = mine.values
-        self._messages = mine.slot("pluq_messages_total")
-        self._ended = mine.slot("pluq_messages_ended_total")
-        self._bounces = mine.slot("pluq_bounces_total")
-        self._outcomes = {
-            (name.encode(), letter): mine.slot(series("pluq_deliveries_total", channel=name, outcome=word.decode()))
-            for name in CHANNELS
-            for letter, word in OUTCOMES.items()
-        }
-        self._under_way = [mine.slot(series("pluq_deliveries", channel=name)) for name in CHANNELS]
-        self._limits = [mine.slot(series("pluq_concurrency", channel=name)) for name in CHANNELS]
-        self._seconds = {name.encode(): Histogram(mine, "pluq_delivery_seconds", channel=name) for name in CHANNELS}
-        self._delays = {
-            name.encode(): Histogram(mine, "pluq_delivery_delay_seconds", channel=name) for name in CHANNELS
-        }
+        self._page = mine
 
     def listen(self) -> None:
         """Hear everything that is told from now on."""
         log.listen(
             {
-                "new_message": self.new_message,
-                "end_message": self.end_message,
-                "bounced": self.bounced,
+                "new_message": partial(self.count, "pluq_messages_total"),
+                "end_message": partial(self.count, "pluq_messages_ended_total"),
+                "bounced": partial(self.count, "pluq_bounces_total"),
                 "delivered": self.delivered,
                 "status": self.status,
             }
         )
 
-    def new_message(self, message: int) -> None:
-        self._values[self._messages] += 1.0
+    def count(self, name: str, tell: log.Tell) -> log.Tell:
+        values, slot = self._page.values, self._page.slot(name)
 
-    def end_message(self, message: int) -> None:
-        self._values[self._ended] += 1.0
+        def told(*given: int) -> bytes:
+            values[slot] += 1.0
+            return tell(*given)
 
-    def bounced(self, message: int, qp: int) -> None:
-        self._values[self._bounces] += 1.0
+        return told
 
-    def delivered(self, delivery: int, outcome: bytes, text: bytes, about: log.About) -> None:
-        slot = self._outcomes.get((about.channel, outcome))
-        if slot is None:  # a mangled report
-            return
-        self._values[slot] += 1.0
-        self._seconds[about.channel].observe(about.seconds)
-        if outcome == b"K":
-            self._delays[about.channel].observe(about.delay)
+    def delivered(self, tell: log.Tell) -> log.Tell:
+        mine, values = self._page, self._page.values
+        outcomes = {}
+        for name in CHANNELS:
+            took = Histogram(mine, "pluq_delivery_seconds", channel=name)
+            delay = Histogram(mine, "pluq_delivery_delay_seconds", channel=name)
+            for letter, word in OUTCOMES.items():
+                slot = mine.slot(series("pluq_deliveries_total", channel=name, outcome=word.decode()))
+                outcomes[name.encode(), letter] = slot, took.observe, delay.observe if letter == b"K" else None
 
-    def status(self, local: tuple[int, int], remote: tuple[int, int], leaving: bool = False) -> None:
-        values, under_way, limits = self._values, self._under_way, self._limits
-        values[under_way[0]], values[limits[0]] = local
-        values[under_way[1]], values[limits[1]] = remote
+        def told(delivery: int, outcome: bytes, text: bytes, about: log.About) -> bytes:
+            found = outcomes.get((about.channel, outcome))
+            if found is not None:  # else a mangled report
+                slot, took, delay = found
+                values[slot] += 1.0
+                took(about.seconds)
+                if delay is not None:
+                    delay(about.delay)
+            return tell(delivery, outcome, text, about)
+
+        return told
+
+    def status(self, tell: log.Tell) -> log.Tell:
+        mine, values = self._page, self._page.values
+        local, remote = (mine.slot(series("pluq_deliveries", channel=name)) for name in CHANNELS)
+        limits = [mine.slot(series("pluq_concurrency", channel=name)) for name in CHANNELS]
+        last = [-1.0, -1.0]
+
+        def told(locals_: tuple[int, int], remotes: tuple[int, int], leaving: bool = False) -> bytes:
+            values[local], limit = locals_
+            values[remote], other_limit = remotes
+            if last[0] != limit or last[1] != other_limit:
+                values[limits[0]], values[limits[1]] = last[:] = float(limit), float(other_limit)
+            return tell(locals_, remotes, leaving)
+
+        return told
 
 
 def count() -> None:
