@@ -12,6 +12,7 @@ VERBS = {
     "check": "say what is wrong with this home, all of it, before a start or a reload",
     "config": "show each effective setting of a profile and where it came from",
     "demo": "try it: a mail system as the current user, with a first message delivered",
+    "dns": "say which DNS records a domain should have, and whether they are there",
     "docs": "print documentation that is made from the code: hooks, settings",
     "explain": "say what would happen to mail for an address, and why; replay a dialogue",
     "migrate": "say what becomes of a qmail site, and write the pluq.toml that keeps it as it is",

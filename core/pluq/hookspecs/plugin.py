@@ -46,6 +46,20 @@ def hook(function: F) -> F:
 
 
 @dataclass(frozen=True)
+class DnsRecord:
+    """A record that a plugin needs published. `what` it is for; `value` in the presentation format, without quotes.
+
+    `fault` is given what is published, as pluq.dns gives it, and returns why that will not do, "" if it will.
+    """
+
+    name: str
+    rdtype: str
+    what: str
+    value: str
+    fault: Callable[[Sequence[Any]], str]
+
+
+@dataclass(frozen=True)
 class NoSettings:
     """A plugin without settings."""
 
@@ -101,6 +115,10 @@ class Plugin(Generic[S]):
     def cli_commands(cls) -> Mapping[str, Command]:
         """Return the commands of `pluq NAME ...`: argv after the command in, exit status out."""
         return {}
+
+    def dns_records(self, domain: str) -> Sequence[DnsRecord]:
+        """Return the records that these settings need published for a domain. `pluq dns` asks, of a plugin that was not started."""
+        return ()
 
     def settings_for(self, session: Session) -> S:
         """Return the settings of this connection: the profile's, with the connection's own variables on top."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pluq import AuthResult, Delivery, Message, Plugin, Session, Transaction, Verdict, hook
 from pluq.errors import ConfigError
-from pluq.hookspecs.plugin import Command
+from pluq.hookspecs.plugin import Command, DnsRecord
 from pluq_dkim.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ class Dkim(Plugin[Settings]):
         from pluq_dkim.commands import check, keygen
 
         return {"keygen": keygen, "check": check}
+
+    def dns_records(self, domain: str) -> Sequence[DnsRecord]:
+        if self.settings.sign == "none":
+            return ()
+        from pluq_dkim.commands import published_keys
+
+        return published_keys(domain, self.resolved, self.ring, self.context.home)
 
     @hook
     def check(self) -> Sequence[str]:

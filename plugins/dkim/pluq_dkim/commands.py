@@ -13,6 +13,7 @@ from pluq.config.settings import Resolved, resolve
 from pluq.config.site import read_site
 from pluq.dns import NoRecords, lookup_now
 from pluq.errors import ConfigError, ProtocolError, TemporaryFailure
+from pluq.hookspecs.plugin import DnsRecord
 from pluq_dkim import tags
 from pluq_dkim.finding import Unacceptable
 from pluq_dkim.keys import KeyRing, SigningKey, load_key
@@ -187,6 +188,25 @@ def compare(domain: str, selector: str, where: str, key: SigningKey | None) -> s
     if record.kind != key.kind or not is_pair(key, record, name.encode()):
         raise Refused(USAGE, f"{name}: the record is not that of the private key; publish:\n{zone_line(key, domain)}")
     return f"{name}: {record.kind} key, the record is that of the private key{flags}\n"
+
+
+def published_keys(domain: str, resolved: Resolved, ring: KeyRing, home: Home) -> list[DnsRecord]:
+    """Return the records of the keys that sign a domain. Raises ConfigError."""
+
+    def record(key: SigningKey, owner: str) -> DnsRecord:
+        name = f"{key.selector}._domainkey.{owner}"
+
+        def fault(found: Sequence[bytes]) -> str:
+            try:
+                published = read_record(tuple(found))
+            except Unacceptable as error:
+                return f"{error.code.sentence} {error.detail}".strip()
+            matches = published.kind == key.kind and is_pair(key, published, name.encode())
+            return "" if matches else "this is not the public half of the key that signs"
+
+        return DnsRecord(name, "TXT", f"DKIM: the key of selector {key.selector}", record_of(key), fault)
+
+    return [record(one.key, one.domain) for one in find_signers([domain], os.environ, resolved, ring, home)]
 
 
 def is_pair(key: SigningKey, record: KeyRecord, sample: bytes) -> bool:
