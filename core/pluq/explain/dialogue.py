@@ -17,11 +17,9 @@ from pluq.explain.door import Door
 from pluq.explain.listener import Heard
 from pluq.explain.rehearsal import Exchange, Rehearsal
 from pluq.explain.step import Found
+from pluq.smtpd.offline import blur, client_line
 
 _MARKED = re.compile(r"^(?:[CSEKQ]:|#|\s*$)")
-_ESCAPE = re.compile(rb"\\(?:r|n|0|\\|x([0-9a-f]{2}))")
-_OCTETS = {b"\\r": b"\r", b"\\n": b"\n", b"\\0": b"\0", b"\\\\": b"\\"}
-_NUMBERS = re.compile(r"^250 ok [0-9]+ qp [0-9]+$")
 
 
 @dataclass
@@ -43,18 +41,13 @@ def parse_script(data: bytes) -> Script:
     for row in rows:
         letter, rest = row[:1], row[2:].removeprefix(" ").removesuffix("\r")
         if letter == "C":
-            script.lines.append((client_octets(rest), []))
+            script.lines.append((client_line(rest), []))
         elif letter == "S":
             (script.lines[-1][1] if script.lines else script.greeting).append(rest)
         elif letter == "E":
             name, _, value = rest.partition("=")
             script.environment[name] = value
     return script
-
-
-def client_octets(row: str) -> bytes:
-    raw = row.encode("utf-8", "surrogateescape")
-    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else _OCTETS[found[0]], raw)
 
 
 @dataclass(frozen=True)
@@ -72,12 +65,7 @@ class Turn:
     @property
     def differs(self) -> bool:
         """True if something else had been said."""
-        return bool(self.recorded) and [blurred(one) for one in self.recorded] != [blurred(one) for one in self.said]
-
-
-def blurred(row: str) -> str:
-    """Return a reply line with its numbers of the moment replaced."""
-    return _NUMBERS.sub("250 ok <TIME> qp <QP>", row)
+        return bool(self.recorded) and [blur(one) for one in self.recorded] != [blur(one) for one in self.said]
 
 
 def rehearse(door: Door, ip: str, script: Script, as_json: bool) -> Found:

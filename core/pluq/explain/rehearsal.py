@@ -8,29 +8,25 @@ TLS is not spoken; both sides go on as if it was. A message is read, shown to th
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pluq.config import Home
 from pluq.config.site import Profile, Site
 from pluq.dns import Resolver
-from pluq.errors import ClientGone
 from pluq.explain.listener import Heard, Listener
 from pluq.explain.places import control_line, line_or_me, listed
 from pluq.explain.step import text
-from pluq.hookspecs import Session, Tls
+from pluq.hookspecs import Session
 from pluq.mail.address import parse_path
 from pluq.plan import EMPTY, Plan
 from pluq.plan.compile import compile_plan
 from pluq.queue.refusal import Receipt
 from pluq.smtpd import replies
 from pluq.smtpd.connection import Connection
+from pluq.smtpd.offline import OfflineDriver
 from pluq.smtpd.policy import Policy, read_policy
-from pluq.smtpd.resume import finish_step
 from pluq.smtpd.session import Service, SmtpSession
 
 # The control file behind a reply of the core, where there is one.
@@ -54,62 +50,6 @@ class Nowhere:
 
     async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
         return Receipt(0)
-
-
-class Driver:
-    """What the session says is kept; what it waits for is waited for."""
-
-    def __init__(self) -> None:
-        self.said = b""
-        self.is_closed = False
-        self.step: asyncio.Task[None] | None = None
-        self.waiter: asyncio.Future[bool] | None = None
-        self.tasks: list[asyncio.Task[None]] = []
-        self.resumed: Callable[[BaseException | None], None] = lambda error: None
-
-    def send(self, data: bytes) -> None:
-        self.said += data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def resume(self, coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
-        self.step = asyncio.get_running_loop().create_task(finish_step(coroutine, waiting))
-        self.step.add_done_callback(self._stepped)
-
-    def _stepped(self, step: asyncio.Task[None]) -> None:
-        self.step = None
-        self.resumed(ClientGone("cancelled") if step.cancelled() else step.exception())
-
-    def background(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(asyncio.get_running_loop().create_task(work))
-
-    def has_unread(self) -> bool:
-        return False
-
-    async def wait_input(self) -> bool:
-        self.waiter = asyncio.get_running_loop().create_future()
-        try:
-            return await self.waiter
-        finally:
-            self.waiter = None
-
-    @property
-    def wants_input(self) -> bool:
-        return self.waiter is not None and not self.waiter.done()
-
-    def wake(self, there_is_more: bool) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(there_is_more)
-
-    async def breathe(self) -> None:
-        await asyncio.sleep(0)
-
-    async def start_tls(self, context: Any) -> Tls:
-        return Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
-
-    def switch(self, read_fd: int, write_fd: int) -> None:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
 
 @dataclass(frozen=True)
@@ -165,7 +105,7 @@ class Rehearsal:
         self.policy: Policy = service.policy
         self.relay_by = relay_by
         self._listener = listener
-        self._driver = Driver()
+        self._driver = OfflineDriver()
         self._smtp = SmtpSession(self._driver, service, session)
         self._driver.resumed = self._smtp.resumed
         self._kept: list[Heard] = []
@@ -218,19 +158,12 @@ class Rehearsal:
         """Hang up and stop the plugins."""
         self._smtp.end_of_input()
         self._driver.wake(False)
-        await self._settled()
+        await self._driver.settled()
         if self.plan.stop is not None:
             await self.plan.stop()
 
-    async def _settled(self) -> None:
-        """Wait until the session waits for its client, or has ended with all that follows."""
-        while self._driver.step is not None and not self._driver.wants_input:
-            await asyncio.wait([self._driver.step], timeout=0.01)
-        if self._driver.tasks:
-            await asyncio.wait(self._driver.tasks)
-
     async def _exchange(self) -> Exchange:
-        await self._settled()
+        await self._driver.settled()
         reply, self._driver.said = self._driver.said, b""
         heard = self._listener.take()
         self._note_relay(heard)

@@ -15,18 +15,32 @@ said next, `Q:` the envelope that must have been queued next (sender, then recip
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pluq.errors import ClientGone
-from pluq.hookspecs import Session, Tls
+from pluq.hookspecs import Session
 from pluq.plan import EMPTY, Plan
 from pluq.queue.refusal import QueueRefusal, Receipt
+from pluq.smtpd.offline import OfflineDriver, blur, client_line
 from pluq.smtpd.policy import Policy, RcptHosts
-from pluq.smtpd.resume import finish_step
 from pluq.smtpd.session import Service, SmtpSession
+
+__all__ = [
+    "Dialogue",
+    "MemoryQueue",
+    "MemorySubmission",
+    "MemorySubmitter",
+    "Queued",
+    "Talk",
+    "TalkDriver",
+    "blur",
+    "client_bytes",
+    "default_policy",
+    "finish_now",
+    "parse_dialogue",
+    "text_of",
+]
 
 
 @dataclass
@@ -102,68 +116,20 @@ def default_policy(**changes: Any) -> Policy:
     return Policy(**(values | changes))
 
 
-class TalkDriver:
-    """The driver of a Talk: what the session sends is kept, what it waits for waits for the test."""
+class TalkDriver(OfflineDriver):
+    """The driver of a Talk: it needs no event loop where nothing waits, and remembers what it was switched to."""
 
     def __init__(self) -> None:
-        self.said = b""
+        super().__init__()
         self.switched: tuple[int, int] | None = None
-        self.is_closed = False
-        self.step: asyncio.Task[None] | None = None
-        self.waiter: asyncio.Future[bool] | None = None
-        self.watcher: asyncio.Future[None] | None = None
-        self.background_tasks: list[asyncio.Task[None]] = []
-        self.resumed: Callable[[BaseException | None], None] = lambda error: None
-
-    def send(self, data: bytes) -> None:
-        self.said += data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def resume(self, coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
-        self.step = asyncio.get_running_loop().create_task(finish_step(coroutine, waiting))
-        self.step.add_done_callback(self._stepped)
-
-    def _stepped(self, step: asyncio.Task[None]) -> None:
-        self.step = None
-        self.resumed(ClientGone("cancelled") if step.cancelled() else step.exception())
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop()
         except RuntimeError:
             finish_now(work)
         else:
-            self.background_tasks.append(loop.create_task(work))
-
-    def has_unread(self) -> bool:
-        return False
-
-    async def wait_input(self) -> bool:
-        self.waiter = asyncio.get_running_loop().create_future()
-        if self.watcher is not None and not self.watcher.done():
-            self.watcher.set_result(None)
-        try:
-            return await self.waiter
-        finally:
-            self.waiter = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """True while a plugin's verb waits for the client."""
-        return self.waiter is not None and not self.waiter.done()
-
-    def wake(self, there_is_more: bool) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(there_is_more)
-
-    async def breathe(self) -> None:
-        """There is no other session."""
-
-    async def start_tls(self, context: Any) -> Tls:
-        """There are no sockets: from here on both sides go on as if all was encrypted."""
-        return Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+            super().background(work)
 
     def switch(self, read_fd: int, write_fd: int) -> None:
         """The test's own client goes on; the descriptors are remembered."""
@@ -236,11 +202,7 @@ class Talk:
 
     async def settled(self) -> None:
         """Wait until the session waits for its client, or has ended with all that follows."""
-        while self.driver.step is not None and not self.driver.is_waiting:
-            self.driver.watcher = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self.driver.step, self.driver.watcher], return_when=asyncio.FIRST_COMPLETED)
-        if self.is_closed and self.driver.background_tasks:
-            await asyncio.wait(self.driver.background_tasks)
+        await self.driver.settled()
 
     def hang_up(self) -> None:
         """The client closes its side."""
@@ -288,17 +250,6 @@ def parse_dialogue(text: str) -> Dialogue:
     return found
 
 
-_ESCAPE = re.compile(rb"\\(?:r|n|0|\\|x([0-9a-f]{2}))")
-_OCTETS = {b"\\r": b"\r", b"\\n": b"\n", b"\\0": b"\0", b"\\\\": b"\\"}
-
-
 def client_bytes(text: str) -> bytes:
     """Return what a C: line sends: its escapes as octets, and CRLF."""
-    raw = text.encode("utf-8", "surrogateescape")
-    octets = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else _OCTETS[found[0]], raw)
-    return octets + b"\r\n"
-
-
-def blur(text: str) -> str:
-    """Return a reply line with its numbers of the moment replaced."""
-    return re.sub(r"^250 ok [0-9]+ qp [0-9]+$", "250 ok <TIME> qp <QP>", text)
+    return client_line(text) + b"\r\n"
