@@ -8,7 +8,8 @@ import subprocess
 import pytest
 from bench import processes
 from bench.peers import DOMAIN as POSTFIX_DOMAIN
-from bench.peers import RECIPIENT, Postfix, missing
+from bench.peers import RECIPIENT, Postfix
+from bench.setups import missing
 
 pytestmark = pytest.mark.integration
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def postfix(open_folder, new_stack):
     """A running private Postfix, whose mail for other domains goes to a stack of ours, which is not started yet."""
-    if why := missing("postfix"):
+    if why := missing(Postfix):
         pytest.skip(why)
     stack = new_stack()
     peer = Postfix(str(open_folder / "postfix"), stack.port)
@@ -99,5 +100,47 @@ def greets(port):
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as sock:
             return sock.recv(100).startswith(b"220")
+    except OSError:
+        return False
+
+
+def test_we_deliver_by_qmtp_to_a_stock_qmail(new_stack, tool, until):
+    """PLUQ_STOCK_QMAIL is the home of a stock qmail; its qmail-qmtpd queues with a program of ours, so that nothing there changes."""
+    stock = os.environ.get("PLUQ_STOCK_QMAIL", "")
+    if not os.path.exists(f"{stock}/bin/qmail-qmtpd"):
+        pytest.skip("PLUQ_STOCK_QMAIL names no home of a stock qmail")
+    tcpserver = tool("tcpserver", "ucspi-tcp")
+    stack, other = new_stack(), new_stack(name="port")
+    queue = f"{other.folder}/queue-program"
+    with open(queue, "w") as file:
+        file.write(f"#!/bin/sh\ncat > {other.folder}/message\ncat <&1 > {other.folder}/envelope.tmp\n")
+        file.write(f"mv {other.folder}/envelope.tmp {other.folder}/envelope\n")
+    os.chmod(queue, 0o755)
+    environment = {**os.environ, "QMAILQUEUE": queue, "RELAYCLIENT": ""}
+    command = [tcpserver, "-RHl0", "127.0.0.1", str(other.port), f"{stock}/bin/qmail-qmtpd"]
+    server = subprocess.Popen(command, env=environment)
+    try:
+        until(lambda: listens(other.port), "a qmail-qmtpd under tcpserver")
+        stack.control("rcpthosts", "example.org\nfar.example")
+        stack.control("qmtproutes", f"far.example:127.0.0.1:{other.port}")
+        stack.control("pluq.toml", '[remote]\nplugins = ["qmtp"]')
+        stack.start()
+        stack.send("by qmtp", to="user@far.example")
+        stack.wait_empty("mess/*/*", "intd/*")
+        until(lambda: os.path.exists(f"{other.folder}/envelope"), "an envelope")
+    finally:
+        processes.end(server.pid)
+        server.returncode = 0
+    with open(f"{other.folder}/message") as message, open(f"{other.folder}/envelope", "rb") as envelope:
+        text = message.read()
+        assert "with QMTP;" in text
+        assert "Subject: by qmtp\n" in text
+        assert envelope.read() == b"Fsender@example.net\0Tuser@far.example\0\0"
+
+
+def listens(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5):
+            return True
     except OSError:
         return False

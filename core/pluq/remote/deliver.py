@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from dataclasses import dataclass
 
-from pluq.config.ipme import my_addresses
+from pluq.config.ipme import adjusted, my_addresses
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.context import Delivery
 from pluq.hookspecs.message import Message
@@ -234,14 +234,14 @@ class Deliverer:
             found = await find_candidates(route, self.resolver(), more)
         return found if route.relay else without_ourselves(found, self._my_addresses())
 
-    def _my_addresses(self) -> frozenset[str]:
+    def _my_addresses(self) -> Container[str]:
         now = time.monotonic()
         if now - self._ourselves[0] >= OURSELVES_SECONDS:
             try:
                 self._ourselves = now, my_addresses()
             except OSError:
                 raise Undeliverable(report.OS_ERROR) from None
-        return self._ourselves[1]
+        return adjusted(self._ourselves[1], self.settings().adjustments)
 
     # -- connecting
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -198,7 +198,7 @@ async def _only_host(host: bytes, resolver: Lookup, more_addresses: MoreAddresse
     raise Undeliverable(report.NO_EXCHANGER if dangling else report.no_such_host(host))
 
 
-def without_ourselves(candidates: Sequence[Candidate], ours: frozenset[str]) -> list[Candidate]:
+def without_ourselves(candidates: Sequence[Candidate], ours: Container[str]) -> list[Candidate]:
     """Return the candidates that are preferred to this machine. Raises Undeliverable when there is none."""
     limit = min((one.preference for one in candidates if one.address in ours), default=None)
     if limit is None:

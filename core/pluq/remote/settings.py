@@ -1,6 +1,6 @@
 """The control files of remote delivery.
 
-helohost (default: me), smtproutes, timeoutconnect (60 seconds), timeoutremote (1200 seconds). qmail-remote reads them for each
+helohost (default: me), smtproutes, timeoutconnect (60 seconds), timeoutremote (1200 seconds), moreipme, notipme. qmail-remote reads them for each
 delivery, and administrators count on it; a resident deliverer looks at most once a second whether one of them changed.
 
 Source: qmail-remote(8), qmail-control(5).
@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pluq.config.ipme import Adjustments
 from pluq.errors import ConfigError
 from pluq.remote.route import Routes
 from pluq.store.control import ControlFiles
 
-CONTROL_FILES = ("me", "helohost", "smtproutes", "timeoutconnect", "timeoutremote")
+CONTROL_FILES = ("me", "helohost", "smtproutes", "timeoutconnect", "timeoutremote", "moreipme", "notipme")
 LOOK_SECONDS = 1.0
 
 
@@ -28,6 +29,7 @@ class RemoteSettings:
     routes: Routes
     timeout_connect: int
     timeout_remote: int
+    adjustments: Adjustments | None = None
 
     @classmethod
     def read(cls, controls: ControlFiles) -> RemoteSettings:
@@ -40,6 +42,7 @@ class RemoteSettings:
             Routes(controls.lines("smtproutes") or []),
             controls.number("timeoutconnect", 60),
             controls.number("timeoutremote", 1200),
+            Adjustments.read(controls),
         )
 
 

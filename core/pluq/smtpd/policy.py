@@ -12,12 +12,14 @@ Source: qmail-control(5), qmail-smtpd(8); setup in qmail-smtpd.c, rcpthosts.c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import partial
 
 from pluq.config.acceptance import RcptHosts, read_databytes, read_rcpthosts, size_limit
 from pluq.config.home import Home
 from pluq.errors import ConfigError
 from pluq.mail.address import address_literal
+from pluq.store.control import ControlFiles
 
 __all__ = ["FILES", "Policy", "RcptHosts", "read_policy", "read_rcpthosts"]
 
@@ -42,7 +44,17 @@ _UINT = 0xFFFFFFFF
 class Policy:
     """The settings of one server, and the questions asked of them."""
 
-    __slots__ = ("badmailfrom", "databytes", "greeting", "local_dates", "localiphost", "me", "rcpthosts", "timeout")
+    __slots__ = (
+        "_ourselves",
+        "badmailfrom",
+        "databytes",
+        "greeting",
+        "local_dates",
+        "localiphost",
+        "me",
+        "rcpthosts",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -54,6 +66,7 @@ class Policy:
         timeout: int = DEFAULT_TIMEOUT,
         me: bytes | None = None,
         local_dates: bool = False,
+        ourselves: Callable[[], Container[str]] | None = None,
     ) -> None:
         self.greeting = greeting
         self.localiphost = localiphost
@@ -63,6 +76,7 @@ class Policy:
         self.timeout = timeout
         self.me = me
         self.local_dates = local_dates
+        self._ourselves = ourselves
 
     def is_bad_sender(self, sender: bytes) -> bool:
         """Say whether badmailfrom lists the sender, or @ and its domain. Case does not matter."""
@@ -77,16 +91,22 @@ class Policy:
         return sender[at:] if at >= 0 and sender[at:] in self.badmailfrom else None
 
     def localise(self, address: bytes) -> bytes:
-        """Return the address with localiphost in the place of an address literal that is ours. Raises OSError."""
+        """Return the address with localiphost in the place of an address literal that is ours. Raises OSError, ConfigError."""
         if self.localiphost is None or not address.endswith(b"]"):
             return address
         box, at, domain = address.rpartition(b"@")
         ip = address_literal(domain) if at else None
         if ip is None:
             return address
+        return box + b"@" + self.localiphost if ip in self.ourselves() else address
+
+    def ourselves(self) -> Container[str]:
+        """Return the addresses that are this host. Raises OSError, ConfigError."""
+        if self._ourselves is not None:
+            return self._ourselves()
         from pluq.config.ipme import my_addresses
 
-        return box + b"@" + self.localiphost if ip in my_addresses() else address
+        return my_addresses()
 
     def size_limit(self, environment: Mapping[str, str]) -> int:
         """Return the most bytes a message may have, 0 for any number: DATABYTES, else control/databytes."""
@@ -97,6 +117,13 @@ def seconds(number: int) -> int:
     """Return a time limit as qmail-smtpd reads it: at least a second, also where 32 bits make it negative."""
     number &= _UINT
     return 1 if number == 0 or number > _UINT >> 1 else number
+
+
+def our_addresses(controls: ControlFiles) -> Container[str]:
+    """Return the addresses that are this host, as control files adjust them. Raises OSError, ConfigError."""
+    from pluq.config import ipme  # here: few sessions ask
+
+    return ipme.our_addresses(controls)
 
 
 def read_policy(home: Home) -> Policy:
@@ -110,6 +137,7 @@ def read_policy(home: Home) -> Policy:
     return Policy(
         greeting=(greeting if greeting is not None else me) or b"",
         localiphost=localiphost if localiphost is not None else me,
+        ourselves=partial(our_addresses, controls),
         me=me,
         local_dates=home.local_dates,
         timeout=seconds(controls.number("timeoutsmtpd", DEFAULT_TIMEOUT)),

@@ -12,6 +12,7 @@ Source: https://cr.yp.to/proto/qmtp.txt, https://cr.yp.to/proto/mxps.txt; the co
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,13 @@ class Qmtp(Plugin[Settings]):
 
     def __init__(self) -> None:
         self.routes: Routes | None = None
+        self.is_mxps = True
 
     @hook
     def start(self) -> None:
         self.routes = read_routes(self.settings.routes)
+        # Deliveries have no environment of their own: it is that of qmail-remote, or of `pluq serve`.
+        self.is_mxps = self.resolved.overlay(os.environ)[0].mxps
 
     @hook
     def remote_route(self, delivery: Delivery) -> Route | None:
@@ -84,7 +88,7 @@ class Qmtp(Plugin[Settings]):
         self, delivery: Delivery, route: Route, candidate: Candidate, source: str | None
     ) -> list[bytes] | None:
         is_route = route.protocol == self.name
-        if not is_route and (route.relay or not self.settings.mxps or not says_qmtp(candidate.preference)):
+        if not is_route and (route.relay or not self.is_mxps or not says_qmtp(candidate.preference)):
             return None
         from pluq_qmtp.client import send
 

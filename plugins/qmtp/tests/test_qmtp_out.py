@@ -221,3 +221,14 @@ def test_several_recipients_have_answers_of_their_own():
     told = records(b"192.0.2.1", [Answer("D", b"no"), Answer("K", b"ok\nnext")])
     assert [one[:1] for one in told] == [b"h", b"r", b"K"]
     assert told[-1] == b"K192.0.2.1 accepted message.\nRemote host said: ok next\n"
+
+
+@pytest.mark.parametrize("value", ["", "0", "1"])
+def test_a_variable_that_is_there_leaves_mxps_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DISABLE_MXPS", value)
+    one = make_plugin(Qmtp)
+    one.start()
+    assert not one.is_mxps
+    monkeypatch.delenv("DISABLE_MXPS")
+    one.start()
+    assert one.is_mxps
