@@ -6,6 +6,7 @@ import contextlib
 
 from tests.fuzz.streams import Records, Responses, finish
 
+from pluq.dns import Budget
 from pluq.errors import ConfigError
 from pluq.hookspecs.message import Message
 from pluq_auth import mechanisms, scram
@@ -41,7 +42,7 @@ def spf(data: bytes) -> None:
     record, _, sender = data.partition(b"\0")
     resolver = Records({"TXT": (b"v=spf1 " + record,), "A": ("192.0.2.1",), "PTR": (b"mail.example.org",)})
     client = Client("192.0.2.7", sender.decode("latin-1") or "a@example.org", "helo.example", "mx.example.org")
-    finish(evaluate(client, resolver))  # type: ignore[arg-type] # has lookup()
+    finish(evaluate(client, resolver, Budget.of_message()))  # type: ignore[arg-type] # has lookup()
 
 
 def srs(data: bytes) -> None:

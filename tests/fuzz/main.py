@@ -18,7 +18,7 @@ from tests.fuzz.targets import FOUND, TARGETS, inputs
 
 INPUT_SECONDS = 10
 MEMORY_MIB = 512
-MAX_BYTES = 4096
+MAX_BYTES = 8192
 STARTING_SECONDS = 120
 DONE = re.compile(r"Done (\d+) runs")
 COVERAGE = re.compile(r"cov: (\d+)")

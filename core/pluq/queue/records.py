@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pluq.errors import ProtocolError
+from pluq.store.control import leading_int
 
 __all__ = [
     "ADDRESS_LIMIT",
@@ -33,8 +34,6 @@ __all__ = [
 
 # An address of an envelope is shorter than this (ADDR in qmail-queue.c).
 ADDRESS_LIMIT = 1003
-
-DIGITS = b"0123456789"
 
 
 class Todo(NamedTuple):
@@ -117,8 +116,7 @@ def parse_todo(data: bytes) -> Todo:
 
 def _leading_number(record: bytes) -> int:
     """Return the digits after the letter as a number; what follows them is for later versions."""
-    digits = len(record) - 1 - len(record[1:].lstrip(DIGITS))
-    return int(record[1 : 1 + digits] or b"0")
+    return leading_int(record[1:]) or 0
 
 
 def parse_info(data: bytes) -> bytes:

@@ -14,6 +14,8 @@ import os
 from pluq.errors import ConfigError
 
 BLANKS = b"\n \t"
+# qmail's numbers wrap at 64 bits: ten to the 64th is zero there, so no digit before the last 64 counts. Python reads at most 4300.
+DIGITS = 64
 
 
 def read_file(path: str) -> bytes | None:
@@ -46,7 +48,7 @@ def numbered_lines(data: bytes) -> list[tuple[int, bytes]]:
 def leading_int(line: bytes) -> int | None:
     """Return the number that the line begins with, or None where it begins with something else."""
     digits = len(line) - len(line.lstrip(b"0123456789"))
-    return int(line[:digits]) if digits else None
+    return int(line[:digits][-DIGITS:]) if digits else None
 
 
 def read_line(path: str) -> bytes | None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from pluq.errors import ConfigError
 from pluq.store.cdb import Cdb
-from pluq.store.control import read_file
+from pluq.store.control import leading_int, read_file
 
 Lookup = Callable[[bytes], bytes | None]
 
@@ -113,7 +113,7 @@ def expand(address: bytes) -> list[bytes] | None:
     found = _RANGE.fullmatch(address)
     if found is None:
         return None
-    first, last = int(found[2] or 0), min(int(found[3] or 0), 255)
+    first, last = leading_int(found[2]) or 0, min(leading_int(found[3]) or 0, 255)
     return [b"%s%d%s" % (found[1], number, found[4]) for number in range(first, last + 1)]
 
 
