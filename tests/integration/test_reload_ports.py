@@ -3,6 +3,8 @@
 import signal
 import smtplib
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -152,3 +154,30 @@ def test_a_protocol_that_the_stack_did_not_speak_begins(listening, until):
     reload(stack)
     until(lambda: "pop3d" not in stack.role_pids(), stack.told)
     assert answers(stack.port)
+
+
+def test_no_client_is_refused_while_ports_change(listening, until):
+    stack, other = listening("concurrency = 200\nper_address = 100"), free_port()
+    more = "concurrency = 200\nper_address = 100"
+    sent, is_over = [], threading.Event()
+
+    def client(number):
+        while not is_over.is_set():
+            token = f"{number}-{len(sent)}"
+            stack.send(token)
+            sent.append(token)
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, number) for number in range(4)]
+        for count in range(6):
+            old, before = stack.role_pids()["smtpd"], len(sent)
+            addresses = [f"127.0.0.1:{port}" for port in (stack.port, other)[: 1 + (count + 1) % 2]]
+            profiles(stack, profile("mx", *addresses, more=more))
+            reload(stack)
+            until(lambda old=old: stack.role_pids().get("smtpd") not in (None, old), stack.told)
+            until(lambda before=before: len(sent) > before + 5, stack.told)
+        is_over.set()
+        for one in clients:
+            one.result(PATIENCE)
+    stack.wait_mail(*sent)
+    assert len(stack.subjects()) == len(sent)
