@@ -110,7 +110,7 @@ def _check_address(table: Table, listen: str) -> None:
     try:
         host, _port = split_address(listen)
     except ValueError:
-        example = "127.0.0.1:8025, [::1]:8025 or /run/pluq/status"
+        example = "127.0.0.1:8025, [::1]:8025 or /var/qmail/run/status"
         raise table.error("listen", f"{listen!r} is no address with a port, nor a path: {example}") from None
     if not ipaddress.ip_address(host).is_loopback and not table.flag("open", False):
         raise table.error(

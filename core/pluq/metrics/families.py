@@ -127,3 +127,12 @@ FAMILIES = (
 )
 
 BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def table() -> str:
+    """Return all figures as a table in Markdown: docs/monitoring.md has it."""
+    rows = ["| figure | kind | labels | what it tells |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "".join(f"{row}\n" for row in rows)

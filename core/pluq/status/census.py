@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,8 @@ def _waiting(recipients: list[Recipient]) -> list[bytes]:
 
 def run(home: Home, board: Board, settings: Status) -> int:
     """Count again and again, until TERM."""
-    os.nice(NICE)
+    with suppress(OSError):  # a service manager may forbid it; the pauses are long enough without
+        os.nice(NICE)
     layout = QueueLayout(home.queue)
     while True:
         began = time.monotonic()
