@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from pluq.log import lines, objects
 from pluq.stats import files
 from pluq.stats.bounded import Durations, Recent, TopCounts
 from pluq.stats.report import domain_outcomes, duration, periods, text, values
@@ -41,6 +42,17 @@ LOG = [
 ]
 
 
+WRITES = [
+    lambda form: form.new_message(42),
+    lambda form: form.new_message(43),
+    lambda form: form.info(42, 813, b"s@example.net", 99, 1000),
+    lambda form: form.starting(7, 42, b"local", b"joe@example.org"),
+    lambda form: form.delivered(7, b"K", b"ok\n"),
+    lambda form: form.end_message(42),
+    lambda form: form.end_message(43),
+]
+
+
 def tally_of(lines, **options):
     counter = Counter(**options)
     counter.read(lines)
@@ -70,6 +82,14 @@ def test_everything_is_counted_once():
     ]
     assert found["first"] == START
     assert not found["approximate"]
+
+
+def test_a_log_in_both_forms_counts_each_event_once():
+    both = [form for write in WRITES for form in (write(lines).rstrip(b"\n"), write(objects).rstrip(b"\n"))]
+    for log in (both, both[::2], both[1::2], both[::2] + both[1::2]):
+        found = tally_of(log)
+        times = 2 if log == both[::2] + both[1::2] else 1
+        assert (found.messages, found.ended, found.attempts[b"local", b"success"]) == (2 * times, 2 * times, times)
 
 
 def test_the_report_has_each_number():

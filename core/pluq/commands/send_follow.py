@@ -112,11 +112,9 @@ def follow(home: Home, log: str | None) -> Follower | None:
     return None
 
 
-def events(follower: Follower, deadline: float) -> Iterator[Event]:
+def heard(follower: Follower, deadline: float) -> Iterator[Event]:
     """Yield the events that are logged until then. Raises Lost."""
-    from pluq.log.read import parse, split_time
+    from pluq.log.read import events
 
-    for line in follower.lines(deadline):
-        event = parse(split_time(line)[1])
-        if event is not None:
-            yield event
+    for _when, event in events(follower.lines(deadline)):
+        yield event

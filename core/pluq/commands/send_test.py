@@ -96,7 +96,7 @@ def send_and_follow(home: Home, options: argparse.Namespace) -> int:
     """Do it; return the exit code. Raises Refused, OSError, PluqError."""
     import time
 
-    from pluq.commands.send_follow import Lost, events, follow
+    from pluq.commands.send_follow import Lost, follow, heard
     from pluq.commands.send_story import Ending, Story
 
     server = server_of(home, options)
@@ -112,7 +112,7 @@ def send_and_follow(home: Home, options: argparse.Namespace) -> int:
         return TEMPORARY
     story = Story(qp)
     try:
-        for event in events(follower, time.monotonic() + options.timeout):
+        for event in heard(follower, time.monotonic() + options.timeout):
             for sentence in story.feed(event):
                 say(sentence)
             if story.is_over:

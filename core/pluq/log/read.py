@@ -16,12 +16,12 @@ Source: qmail-log(5); tai64n(8); RFC 3164.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Event", "parse", "split_time"]
+__all__ = ["Event", "events", "parse", "split_time"]
 
 Event = tuple[Any, ...]
 
@@ -33,6 +33,20 @@ OUTCOMES = (b"success", b"deferral", b"failure")
 FIRST_WORDS = frozenset(
     (b"status:", b"new", b"info", b"starting", b"delivery", b"end", b"bounce", b"warning:", b"alert:")
 )
+
+
+def events(lines: Iterable[bytes]) -> Iterator[tuple[float | None, Event]]:
+    """Yield the time and the event of each line that tells one. An object right behind the line of its event is the same event."""
+    before: tuple[Any, ...] | None = None
+    for line in lines:
+        when, rest = split_time(line)
+        event = parse(rest)
+        if event is None:
+            continue
+        is_object = rest[:1] == b"{"
+        if not (is_object and event[:2] == before):
+            yield when, event
+        before = None if is_object else event[:2]
 
 
 def split_time(line: bytes) -> tuple[float | None, bytes]:

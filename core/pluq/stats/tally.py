@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from pluq.log.read import Event, parse, split_time
+from pluq.log.read import Event, events
 from pluq.stats.bounded import Durations, Recent, TopCounts
 
 HOUR = 3600
@@ -89,7 +89,7 @@ class Counter:
         self._under_way: Recent[Attempt] = Recent()
         self._hour = Hour()
         self._hour_number = -1
-        self._events = {
+        self._takers = {
             "new": self._new,
             "info": self._info,
             "start": self._start,
@@ -102,12 +102,8 @@ class Counter:
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Count lines of one file."""
-        tally, events, bounded = self.tally, self._events, self._since is not None or self._until is not None
-        for line in lines:
-            when, rest = split_time(line)
-            event = parse(rest)
-            if event is None:
-                continue
+        tally, takers, bounded = self.tally, self._takers, self._since is not None or self._until is not None
+        for when, event in events(lines):
             if bounded and not self._counts(when):
                 continue
             tally.lines += 1
@@ -119,7 +115,7 @@ class Counter:
                 if int(when) // HOUR != self._hour_number:
                     self._hour_number = int(when) // HOUR
                     self._hour = tally.hours.setdefault(self._hour_number * HOUR, Hour())
-            events[event[0]](event, when)
+            takers[event[0]](event, when)
 
     def _counts(self, when: float | None) -> bool:
         if when is None:
