@@ -32,7 +32,7 @@ SECTIONS = {"1": "For everybody", "5": "Files and formats", "7": "Overviews", "8
 MENU = {
     "Begin": ["start", "install", "from-qmail", "migration"],
     "Configure": ["profiles", "configuration", "plugins/index", "settings", "autoturn"],
-    "Operate": ["monitoring", "troubleshooting", "performance", "changelog"],
+    "Operate": ["operating", "monitoring", "troubleshooting", "performance", "changelog"],
     "Extend": ["writing-plugins", "hooks", "contributing"],
     "Inside": ["flow", "internals", "compatibility", "decisions"],
     "Commands": ["commands/index"],
