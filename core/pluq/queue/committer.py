@@ -34,6 +34,7 @@ from pluq.queue.figures import Figures
 from pluq.queue.groupsync import GroupSync
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
+from pluq.store.durable import fsync
 
 __all__ = ["Commit", "Committer"]
 
@@ -178,7 +179,7 @@ class Committer:
         dirty, self._dirty = self._dirty, set()
         try:
             for path in dirty:
-                os.fsync(self._todo_dirs[path])
+                fsync(self._todo_dirs[path])
         except OSError:
             self._dirty = dirty
             return False

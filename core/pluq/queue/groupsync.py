@@ -12,12 +12,11 @@ Source: syncfs(2), fsync(2).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
-from pluq.store.durable import fsync_dir
+from pluq.store.durable import fsync, fsync_dir
 from pluq.store.syncfs import have_syncfs, syncfs
 
 __all__ = ["GroupSync"]
@@ -86,7 +85,7 @@ class GroupSync:
 def is_synced(fd: int) -> bool:
     """fsync one file; False when the kernel reports an error, after which nothing about the file is sure."""
     try:
-        os.fsync(fd)
+        fsync(fd)
     except OSError:
         return False
     return True

@@ -25,7 +25,7 @@ from pluq.queue import refusal
 from pluq.queue.layout import QueueLayout
 from pluq.queue.records import ADDRESS_LIMIT
 from pluq.queue.refusal import QueueRefusal
-from pluq.store.durable import fsync_dir, write_all
+from pluq.store.durable import fsync, fsync_dir, write_all
 
 __all__ = ["DEATH_SECONDS", "EnvelopeReader", "QueueWriter", "pull_trigger", "qmail_uids"]
 
@@ -219,7 +219,7 @@ class QueueWriter:
     @staticmethod
     def _sync(fd: int, folder: str | None = None) -> None:
         try:
-            os.fsync(fd)
+            fsync(fd)
             if folder is not None:
                 fsync_dir(folder)
         except OSError as error:

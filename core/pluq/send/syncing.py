@@ -59,11 +59,11 @@ class SyncBatch:
             syncfs(self._queue)
             return
         for descriptor in self._files:
-            os.fsync(descriptor)
+            durable.fsync(descriptor)
         for path in self._paths:
             descriptor = never_waiting(path, os.O_RDONLY)
             try:
-                os.fsync(descriptor)
+                durable.fsync(descriptor)
             finally:
                 os.close(descriptor)
         for folder in self._folders:

@@ -4,6 +4,9 @@ A file's bytes are safe after fsync(file), its name after fsync(directory); link
 Linux. After a failed fsync the kernel may have dropped the dirty pages and forgotten it: the next fsync of that file would
 say "done" about lost bytes. So nobody here retries: the error goes up, and the caller gives the file up.
 
+An XFS that has shut itself down, as it does when its disk fails, says success to an fsync of a folder whose new names it has dropped; but it
+refuses to tell anything about the folder. So each success is followed by that question.
+
 Source: fsync(2), rename(2); "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 """
 
@@ -11,14 +14,20 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["fsync_dir", "write_all", "write_file_durably"]
+__all__ = ["fsync", "fsync_dir", "write_all", "write_file_durably"]
+
+
+def fsync(fd: int) -> None:
+    """Make a file's bytes, or the names in a folder, durable. Raises OSError."""
+    os.fsync(fd)
+    os.fstat(fd)  # is the filesystem alive?
 
 
 def fsync_dir(path: str | bytes) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        fsync(fd)
     finally:
         os.close(fd)
 
@@ -41,7 +50,7 @@ def write_file_durably(path: str, data: bytes, mode: int = 0o644) -> None:
         try:
             os.fchmod(fd, mode)
             write_all(fd, data)
-            os.fsync(fd)
+            fsync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, path)

@@ -24,7 +24,7 @@ from itertools import count
 from typing import NamedTuple
 
 from pluq.errors import TemporaryFailure
-from pluq.store.durable import write_all
+from pluq.store.durable import fsync, write_all
 from pluq.store.oserror import is_temporary
 
 READ_BYTES = 1 << 16
@@ -112,7 +112,7 @@ def copy_message(file: int, head: bytes, message: int) -> None:
 def sync_file(staged: Staged) -> None:
     """Make the bytes of a staged message safe. Raises TemporaryFailure; the message is gone then."""
     try:
-        os.fsync(staged.file)
+        fsync(staged.file)
     except OSError as error:
         discard(staged)
         raise trouble() from error
@@ -159,7 +159,7 @@ def sync_new(folder: int) -> None:
             _sync_filesystem(folder)
             return
         try:
-            os.fsync(new)
+            fsync(new)
         finally:
             os.close(new)
     except OSError as error:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from pluq.errors import TemporaryFailure
-from pluq.store.durable import fsync_dir, write_all
+from pluq.store.durable import fsync, fsync_dir, write_all
 from pluq.store.oserror import error_text
 
 CHUNK_BYTES = 1 << 17
@@ -82,7 +82,7 @@ def _write(file: int, name: str, head: bytes, message: int) -> None:
         write_all(file, head)
         for piece in quoted(message):
             write_all(file, piece)
-        os.fsync(file)
+        fsync(file)
     except OSError as error:
         raise TemporaryFailure(f"Unable to write {name}: {error_text(error.errno)}. (#4.3.0)") from error
 

@@ -52,3 +52,4 @@ def syncfs(fd: int) -> None:
     if _syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    os.fstat(fd)  # see durable.py
