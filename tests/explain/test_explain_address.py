@@ -1,10 +1,12 @@
 """`pluq explain ADDRESS` says what production would do, and names the file and line or the plugin that decides."""
 
 import os
+import time
 
 import pytest
 
-from pluq.testing.dns import FakeDns
+from pluq.remote.tcpto import TcpTo
+from pluq.testing.dns import FakeDns, Fault
 
 STRANGERS = ("--no-dns",)
 HERE = ("--no-dns", "--ip", "127.0.0.1")
@@ -360,3 +362,32 @@ def test_refusals_at_the_banner_and_silent_ones_end_the_explanation(site, ask, i
     site.control("pluq.toml", '[profile.mx]\nplugins = ["moods"]\n')
     found = ask("joe@example.org", "--ip", ip, "--no-dns")
     assert (found.code, found.last) == (1, last)
+
+
+def test_rules_of_a_tcpserver_may_lie_elsewhere(site, ask):
+    path = site.file("etc/tcp.smtp", '192.0.2.:allow,RELAYCLIENT="@relayed"\n')
+    site.control("virtualdomains", "relayed:joe\n")
+    site.file("joe/.qmail-default", "./Maildir/\n")
+    found = ask("jack@far.example", "--rules", f"{path}.cdb", "--no-dns")
+    assert found.by("192.0.2.1 may connect") == f"{path}:1"
+    assert found.by("relayed is a virtual domain: joe-jack@far.example@relayed") == "control/virtualdomains:1"
+    assert found.code == 0
+
+
+def test_trouble_with_dns_puts_mail_off(site, ask, monkeypatch):
+    with FakeDns({"far.example": Fault.SERVFAIL}) as server:
+        monkeypatch.setenv("PLUQ_DNS_SERVER", server.text)
+        found = ask("jack@far.example", "--ip", "127.0.0.1")
+    assert found.code == 75
+    assert "couldn't find any host by that name" in found.last
+
+
+def test_a_host_that_timed_out_lately_is_told(site, ask, monkeypatch):
+    tcpto = TcpTo(f"{site.home.queue}/lock/tcpto")
+    for ago in (400, 100):
+        tcpto.note("192.0.2.10", timed_out=True, now=time.time() - ago)
+    with FakeDns({"far.example": [("A", "192.0.2.10")]}) as server:
+        monkeypatch.setenv("PLUQ_DNS_SERVER", server.text)
+        found = ask("jack@far.example", "--ip", "127.0.0.1")
+    assert found.by("far.example [192.0.2.10], preference 0: it timed out lately") == "qmail-tcpto"
+    assert (found.code, found.last) == (75, "no address can be tried now []")

@@ -1,7 +1,8 @@
 """pluq explain: what would happen to mail, and why; nothing is accepted.
 
-    pluq explain ADDRESS [--from SENDER] [--profile NAME] [--ip ADDR] [--helo NAME] [--user LOGIN] [--no-dns] [--json]
-    pluq explain --session FILE [--profile NAME] [--ip ADDR] [--no-dns] [--json]
+    pluq explain ADDRESS [--from SENDER] [--profile NAME] [--ip ADDR] [--rules FILE] [--helo NAME] [--user LOGIN]
+        [--no-dns] [--json]
+    pluq explain --session FILE [--profile NAME] [--ip ADDR] [--rules FILE] [--no-dns] [--json]
 
 The first form follows mail for ADDRESS from the connection to its mailbox or to the next host. Each step ends with what decided it: a control
 file with its line, or a plugin with its hook. Without --from the sender is <>, without --ip the client is a stranger; --profile is the first one
@@ -55,6 +56,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--from", dest="sender", metavar="SENDER", default="", help="who sends it (default: <>)")
     parser.add_argument("--profile", metavar="NAME", help="through which profile it comes")
     parser.add_argument("--ip", metavar="ADDR", help="from which address it comes (default: a stranger's)")
+    parser.add_argument("--rules", metavar="FILE", help="the tcprules of a tcpserver, in the place of the profile's")
     parser.add_argument("--helo", metavar="NAME", default="client.invalid", help="what the client calls itself")
     parser.add_argument("--user", metavar="LOGIN", help="as if this user had logged in")
     parser.add_argument("--no-dns", action="store_true", help="do not ask DNS")
@@ -69,6 +71,7 @@ def usage(message: str) -> NoReturn:
 
 
 def question_of(options: Namespace, keys: str | None) -> Question:
+    from dataclasses import replace
     from ipaddress import ip_address
 
     from pluq.config import Home
@@ -89,6 +92,8 @@ def question_of(options: Namespace, keys: str | None) -> Question:
         os.fsencode(options.user) if options.user else None,
     )
     profile = profile_named(site, options.profile, options.user is not None)
+    if profile is not None and options.rules:
+        profile = replace(profile, rules=os.path.abspath(options.rules).removesuffix(".cdb"))
     return Question(home, site, profile, client, not options.no_dns, keys)
 
 
