@@ -19,12 +19,13 @@ from functools import partial
 from typing import Any
 
 from pluq.hookspecs import Message
-from pluq_dkim.canon import sum_body
+from pluq.signatures.canon import sum_body
+from pluq.signatures.keys import SigningKey, load_key
+from pluq.signatures.outgoing import read_outgoing
 from pluq_dkim.commands import new_key
-from pluq_dkim.keys import SigningKey, load_key
 from pluq_dkim.options import Options
 from pluq_dkim.settings import OVERSIGNED
-from pluq_dkim.sign import make_signature, read_outgoing
+from pluq_dkim.sign import make_signature
 from pluq_dkim.verify import Policy, verify_message
 
 HEADER = (

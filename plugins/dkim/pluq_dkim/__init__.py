@@ -7,12 +7,12 @@ Sign: in a profile, what clients send that may relay or have logged in; in [remo
 that only passes through (it went through a mailbox here, or a profile found its client to be a stranger) never gets the signature of the domain
 that its From claims: that would turn forgeries into proofs.
 
-finding    what can be said of a signature    tags       tag=value lists
-signature  DKIM-Signature, and what is refused at sight    record     key records
-canon      canonical forms                    verify     the whole of verifying
-options    DKIMSIGNOPTIONS and key lists      keys       private keys
-sign       making signatures                  judge      what is refused
-commands   keygen, check                      settings   the settings
+verify     the whole of verifying            judge      what is refused
+options    DKIMSIGNOPTIONS and key lists     sign       making signatures
+signing    who signs                         settings   the settings
+commands   keygen, check
+
+Signatures, keys and canonical forms are in pluq.signatures.
 
 Source: RFC 6376, RFC 8301, RFC 8463; qmail-dkim(8).
 """
@@ -30,8 +30,8 @@ from pluq.hookspecs.plugin import Command, DnsRecord
 from pluq_dkim.settings import Settings
 
 if TYPE_CHECKING:
-    from pluq_dkim.finding import Finding
-    from pluq_dkim.keys import KeyRing
+    from pluq.signatures.finding import Finding
+    from pluq.signatures.keys import KeyRing
 
 
 class Dkim(Plugin[Settings]):
@@ -141,7 +141,7 @@ class Dkim(Plugin[Settings]):
     @property
     def ring(self) -> KeyRing:
         if self._ring is None:
-            from pluq_dkim.keys import KeyRing
+            from pluq.signatures.keys import KeyRing
 
             self._ring = KeyRing(self.context.read_file)
         return self._ring

@@ -14,10 +14,10 @@ from pluq.config.site import read_site
 from pluq.dns import NoRecords, lookup_now
 from pluq.errors import ConfigError, ProtocolError, TemporaryFailure
 from pluq.hookspecs.plugin import DnsRecord
-from pluq_dkim import tags
-from pluq_dkim.finding import Unacceptable
-from pluq_dkim.keys import KeyRing, SigningKey, load_key
-from pluq_dkim.record import MIN_RSA_BITS, KeyRecord, read_record
+from pluq.signatures import tags
+from pluq.signatures.finding import Unacceptable
+from pluq.signatures.keys import KeyRing, SigningKey, load_key
+from pluq.signatures.record import MIN_RSA_BITS, KeyRecord, read_record
 from pluq_dkim.settings import Settings
 from pluq_dkim.sign import checked_domain
 from pluq_dkim.signing import find_signers

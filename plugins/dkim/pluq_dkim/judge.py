@@ -8,7 +8,7 @@ Source: RFC 8601 section 2.7.1; qmail-dkim(8).
 from __future__ import annotations
 
 from pluq import AuthResult, Defer, HeaderField, Reject
-from pluq_dkim.finding import Code, Finding, summary
+from pluq.signatures.finding import Code, Finding, summary
 from pluq_dkim.settings import Settings
 from pluq_dkim.sign import author_domain
 

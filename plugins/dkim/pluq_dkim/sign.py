@@ -2,8 +2,6 @@ r"""Making signatures.
 
     message as it stands now -> header and body -> one field for each key, to be put on top
 
-The form that is signed is the one that goes over the wire: CR LF, CR and LF in a queue file all become line ends there.
-
 From and the other fields that readers see are named once more than they occur ("oversigned"): nobody can add another one without
 breaking the signature. Trace fields, other signatures and what relays change are never signed. A message without exactly one From
 field is not signed at all.
@@ -13,39 +11,18 @@ Source: RFC 6376 sections 3.5, 5.4 and 8.15; RFC 8463.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from pluq.errors import ProtocolError
-from pluq.hookspecs import HeaderField, Message
-from pluq.hookspecs.message import MAX_HEADER_BYTES, split_fields
+from pluq.hookspecs import HeaderField
 from pluq.mail import header, tokens
-from pluq_dkim import tags
-from pluq_dkim.canon import BodyForm, BodySum, header_input, sum_body
-from pluq_dkim.keys import SigningKey
+from pluq.signatures import tags
+from pluq.signatures.canon import header_input
+from pluq.signatures.keys import SigningKey
+from pluq.signatures.outgoing import NEVER, USUAL, Outgoing, fold_specs, fold_value
 from pluq_dkim.options import Options
-from pluq_dkim.verify import INLINE_BYTES, NAME
-
-# What is signed where it is there, beside the fields that are oversigned: RFC 6376 section 5.4.1.
-USUAL = frozenset(
-    (b"from", b"sender", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id", b"in-reply-to", b"references",
-     b"mime-version", b"content-type", b"content-transfer-encoding", b"content-id", b"content-description",
-     b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id",
-     b"list-id", b"list-help", b"list-unsubscribe", b"list-unsubscribe-post", b"list-subscribe", b"list-post",
-     b"list-owner", b"list-archive", b"feedback-id", b"autocrypt")
-)  # fmt: skip
-
-# What is never signed: every host adds or changes it.
-NEVER = frozenset(
-    (b"received", b"return-path", b"authentication-results", b"arc-authentication-results", b"arc-seal",
-     b"arc-message-signature", b"dkim-signature", b"domainkey-signature", b"delivered-to", b"bcc", b"resent-bcc",
-     b"dkim-status")
-)  # fmt: skip
-
-LINE = 72
+from pluq_dkim.verify import NAME
 
 _PLAIN_NAME = re.compile(rb"[a-z0-9_-]+")
 
@@ -88,56 +65,6 @@ def checked_domain(name: bytes) -> str | None:
     return found if "." in found else None
 
 
-# -- the message as it will be sent
-
-
-@dataclass
-class Outgoing:
-    """The header of a message, and the sums of its body by form."""
-
-    fields: list[HeaderField]
-    bodies: dict[BodyForm, BodySum] = field(default_factory=dict)
-
-
-async def read_outgoing(message: Message, forms: set[BodyForm]) -> Outgoing | None:
-    """Return what is to be signed; None for a header that is too long."""
-    if message.size <= INLINE_BYTES:
-        return _read_outgoing(message, forms)
-    return await asyncio.get_running_loop().run_in_executor(None, _read_outgoing, message, forms)
-
-
-def _read_outgoing(message: Message, forms: set[BodyForm]) -> Outgoing | None:
-    pieces = line_ends(message.chunks())
-    head = b"\n"  # an empty header ends at once
-    while (end := head.find(b"\n\n")) < 0:
-        piece = next(pieces, None)
-        if piece is None:
-            end = len(head)
-            break
-        head += piece
-        if len(head) > MAX_HEADER_BYTES + INLINE_BYTES:
-            return None
-    return Outgoing(split_fields(head[1 : end + 1]), sum_body(_body(head[end + 2 :], pieces), forms))
-
-
-def _body(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from others
-
-
-def line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces with every line end as LF, as they will be on the wire (pluq.wire.smtp)."""
-    held = b""
-    for one in pieces:
-        piece = held + one if held else one
-        held = b"\r" if piece.endswith(b"\r") else b""
-        if b"\r" in piece:
-            piece = piece[: len(piece) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        yield piece
-    if held:
-        yield b"\n"
-
-
 # -- one signature
 
 
@@ -166,11 +93,10 @@ def make_signature(outgoing: Outgoing, key: SigningKey, domain: str, options: Op
         f"h={b':'.join(names).decode('ascii')}",
         f"bh={base64.b64encode(body.digest).decode()}",
     ]
-    text = fold_specs(specs).encode("ascii") + b";\n\tb="
+    text = fold_specs("DKIM-Signature", specs).encode("ascii") + b";\n\tb="
     unsigned = HeaderField(NAME, text + b"\n")
     value = base64.b64encode(key.sign(header_input(outgoing.fields, names, unsigned, options.header_form)))
-    lines = [value[at : at + LINE] for at in range(0, len(value), LINE)]
-    return text + b"\n\t ".join(lines) + b"\n"
+    return text + fold_value(value) + b"\n"
 
 
 def identity_fits(identity: str, domain: str) -> bool:
@@ -178,22 +104,6 @@ def identity_fits(identity: str, domain: str) -> bool:
     local, at, host = identity.rpartition("@")
     plain = local.isascii() and local.isprintable() and not any(octet in local for octet in ' ;"')
     return bool(at) and plain and (host.lower() == domain or host.lower().endswith("." + domain))
-
-
-def fold_specs(specs: list[str]) -> str:
-    """Return tags on lines of moderate length; a long h= is folded behind its colons."""
-    lines = [f"DKIM-Signature: {specs[0]}"]
-    for spec in specs[1:]:
-        words = spec.split(":") if spec.startswith("h=") else [spec]
-        for index, word in enumerate(words):
-            item = word if index == len(words) - 1 else word + ":"
-            glue = "" if index else "; "
-            if len(lines[-1]) + len(glue) + len(item) > LINE:
-                lines[-1] += glue.rstrip()
-                lines.append(item)
-            else:
-                lines[-1] += glue + item
-    return "\n\t".join(lines)
 
 
 def already_signed(fields: list[HeaderField], domain: str, selector: str) -> bool:

@@ -12,7 +12,8 @@ from pluq.config import Home
 from pluq.config.settings import Resolved
 from pluq.errors import ConfigError
 from pluq.hookspecs import Delivery, HeaderField, Message
-from pluq_dkim.keys import KeyRing, SigningKey, absolute, candidates
+from pluq.signatures.keys import KeyRing, SigningKey, absolute, candidates
+from pluq.signatures.outgoing import read_outgoing
 from pluq_dkim.options import (
     KeyLine,
     Options,
@@ -21,7 +22,7 @@ from pluq_dkim.options import (
     parse_options,
 )
 from pluq_dkim.settings import Settings
-from pluq_dkim.sign import already_signed, author_domain, checked_domain, make_signature, read_outgoing
+from pluq_dkim.sign import already_signed, author_domain, checked_domain, make_signature
 
 # Results that only a stranger's message has in our own Authentication-Results.
 STRANGERS_METHODS = (b"spf=", b"dkim=", b"dmarc=", b"iprev=")

@@ -2,33 +2,26 @@
 
     fields -> signatures that are worth it -> body hashes, in one pass -> keys, all looked up at once -> findings
 
-Bounds: what one message may look up in DNS, with other plugins; signatures beyond the site's limit are not looked at. A name server that
-fails or is slow makes a temporary error, never a failure. A body that is large is hashed in a thread, so that other sessions go on.
+Signatures beyond the site's limit are not looked at. The parts that other kinds of signatures need as well are in pluq.signatures.
 
 Source: RFC 6376 section 6.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pluq.dns import Budget, NoRecords, Resolver
-from pluq.errors import ProtocolError, TemporaryFailure
+from pluq.dns import Budget, Resolver
 from pluq.hookspecs import HeaderField, Message
 from pluq.hookspecs.message import MAX_HEADER_BYTES
-from pluq_dkim.canon import BodyForm, BodySum, header_input, sum_body
-from pluq_dkim.finding import Code, Finding, Unacceptable
-from pluq_dkim.record import KeyRecord, check_use, read_record
-from pluq_dkim.signature import Signature, check_cover, read_signature
+from pluq.signatures.canon import BodyForm, BodySum
+from pluq.signatures.finding import Code, Finding, Unacceptable
+from pluq.signatures.record import check_use
+from pluq.signatures.signature import Signature, check_cover, read_signature
+from pluq.signatures.verify import Looked, look_up, sum_of_body, verdict_on
 
 NAME = b"dkim-signature"
-
-# Hashing so much takes about a millisecond; more is done in a thread.
-INLINE_BYTES = 262144
-PIECE_BYTES = 131072
 
 
 @dataclass(frozen=True)
@@ -82,52 +75,6 @@ def finding(signature: Signature, code: Code, detail: str = "") -> Finding:
     )
 
 
-# -- the body
-
-
-async def sum_of_body(message: Message, forms: set[BodyForm]) -> dict[BodyForm, BodySum]:
-    """Return the sums of the frozen original's body."""
-    if message.size <= INLINE_BYTES:
-        return sum_body(body_pieces(message), forms)
-    return await asyncio.get_running_loop().run_in_executor(None, sum_body, body_pieces(message), forms)
-
-
-def body_pieces(message: Message) -> Iterator[bytes]:
-    """Yield the body: what follows the first empty line."""
-    start = message.header_size + 1
-    reader = message.open()
-    reader.seek(start)
-    while piece := reader.read(PIECE_BYTES):
-        yield piece
-
-
-# -- keys
-
-Looked = KeyRecord | Unacceptable
-
-
-async def look_up(names: set[str], resolver: Resolver, budget: Budget) -> dict[str, Looked]:
-    """Return what each record says, or why it cannot be used."""
-    ordered = sorted(names)
-    if len(ordered) == 1:  # nearly every message, and no task is needed
-        return {ordered[0]: await _look_up(ordered[0], resolver, budget)}
-    found = await asyncio.gather(*(_look_up(name, resolver, budget) for name in ordered))
-    return dict(zip(ordered, found, strict=True))
-
-
-async def _look_up(name: str, resolver: Resolver, budget: Budget) -> Looked:
-    try:
-        return read_record(await resolver.txt(name, budget))
-    except NoRecords:
-        return Unacceptable(Code.NO_KEY)
-    except TemporaryFailure:
-        return Unacceptable(Code.DNS_FAILED)
-    except ProtocolError:  # a name that DNS cannot carry
-        return Unacceptable(Code.NO_KEY)
-    except Unacceptable as error:
-        return error
-
-
 # -- one signature
 
 
@@ -143,22 +90,9 @@ def _judge(
         if isinstance(record, Unacceptable):
             raise record
         check_use(record, signature)
-        code = _code(signature, record, fields, bodies[signature.body_form, signature.length], policy)
+        code = verdict_on(
+            signature, record, fields, bodies[signature.body_form, signature.length], policy.accept_partial_body
+        )
     except Unacceptable as error:
         return finding(signature, error.code, error.detail)
     return finding(signature, code)
-
-
-def _code(signature: Signature, record: KeyRecord, fields: list[HeaderField], body: BodySum, policy: Policy) -> Code:
-    if signature.length is not None and body.size < signature.length:
-        raise Unacceptable(Code.SHORT_BODY)
-    if body.digest != signature.body_hash:
-        return Code.FAILED_TESTING if record.testing else Code.BODY_CHANGED
-    signed = header_input(fields, signature.signed, signature.field, signature.header_form)
-    if not record.verifies(signature.value, signed):
-        return Code.FAILED_TESTING if record.testing else Code.BAD_SIGNATURE
-    if signature.length is not None and body.size > signature.length:
-        if not policy.accept_partial_body:
-            raise Unacceptable(Code.PARTIAL_BODY, f"{body.size - signature.length} octets are not signed")
-        return Code.EXTRA
-    return Code.TESTING if record.testing else Code.GOOD

@@ -13,6 +13,7 @@ import pytest
 from pluq import Message, Session
 from pluq.config import Home
 from pluq.dns import Resolver
+from pluq.signatures.finding import Code
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.remote_home import RemoteHome, make_job
@@ -20,7 +21,6 @@ from pluq.testing.smtp_peer import SmtpPeer
 from pluq.testing.smtp_session import Talk
 from pluq_dkim import Dkim
 from pluq_dkim.commands import check, keygen
-from pluq_dkim.finding import Code
 from pluq_dkim.verify import Policy, verify_message
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pluq import HeaderField
 from pluq.errors import ProtocolError
-from pluq_dkim.canon import BodyHash, relaxed_field, simple_field, sum_body, without_value
+from pluq.signatures.canon import BodyHash, relaxed_field, simple_field, sum_body, without_value
+from pluq.signatures.tags import domain, number, octets, parse_tags
 from pluq_dkim.options import parse_filter_line, parse_key_line, parse_variables
-from pluq_dkim.tags import domain, number, octets, parse_tags
 
 BODIES = st.lists(st.sampled_from([b" ", b"\t", b"\n", b"  ", b"\n\n", b"x", b"yy", b"\r", b"\xff"]), max_size=40).map(
     b"".join

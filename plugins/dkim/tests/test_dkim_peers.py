@@ -24,11 +24,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pluq import Delivery, Message
 from pluq.config import Home
 from pluq.dns import Resolver
+from pluq.signatures.finding import Code, Finding
+from pluq.signatures.keys import load_key
 from pluq.testing.dns import FakeDns
 from pluq.testing.plugins import make_plugin
 from pluq_dkim import Dkim
-from pluq_dkim.finding import Code, Finding
-from pluq_dkim.keys import load_key
 from pluq_dkim.verify import Policy, verify_message
 
 RSA = rsa.generate_private_key(65537, 2048)

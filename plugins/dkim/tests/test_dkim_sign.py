@@ -21,13 +21,14 @@ from pluq.dns import Resolver
 from pluq.errors import ConfigError
 from pluq.hookspecs import Login
 from pluq.remote.deliver import edited_body
+from pluq.signatures.finding import Code
+from pluq.signatures.keys import load_key
+from pluq.signatures.outgoing import line_ends
+from pluq.signatures.tags import Tags, parse_tags
 from pluq.testing.dns import FakeDns
 from pluq.testing.plugins import make_plugin
 from pluq_dkim import Dkim
-from pluq_dkim.finding import Code
-from pluq_dkim.keys import load_key
-from pluq_dkim.sign import author_domain, checked_domain, line_ends
-from pluq_dkim.tags import Tags, parse_tags
+from pluq_dkim.sign import author_domain, checked_domain
 from pluq_dkim.verify import Policy, verify_message
 
 NOW = 1_800_000_000
@@ -443,8 +444,8 @@ def test_keys_come_in_every_usual_form() -> None:
 
 
 async def test_a_changed_key_is_seen_after_a_minute(home: Home) -> None:
+    from pluq.signatures.keys import KEEP_SECONDS, KeyRing
     from pluq_dkim.commands import read_file
-    from pluq_dkim.keys import KEEP_SECONDS, KeyRing
 
     now = 0.0
     ring = KeyRing(read_file, lambda: now)

@@ -20,15 +20,15 @@ from pluq import AuthResult, Defer, HeaderField, Message, Reject, Session, Trans
 from pluq.dns import Resolver
 from pluq.hookspecs import Login
 from pluq.hookspecs.message import split_fields
+from pluq.signatures.canon import header_input, sum_body
+from pluq.signatures.finding import Code, Finding
+from pluq.signatures.keys import SigningKey
+from pluq.signatures.signature import CLOCK_SECONDS
 from pluq.smtpd.results import render
 from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
 from pluq_dkim import Dkim
-from pluq_dkim.canon import header_input, sum_body
-from pluq_dkim.finding import Code, Finding
-from pluq_dkim.keys import SigningKey
-from pluq_dkim.signature import CLOCK_SECONDS
 from pluq_dkim.verify import Policy, verify_message
 
 NOW = 1_800_000_000

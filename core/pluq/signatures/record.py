@@ -16,14 +16,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pluq.errors import ProtocolError
-from pluq_dkim import tags
-from pluq_dkim.finding import Code, Unacceptable
+from pluq.signatures import tags
+from pluq.signatures.finding import Code, Unacceptable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-    from pluq_dkim.signature import Signature
+    from pluq.signatures.signature import Signature
 
     PublicKey = RSAPublicKey | Ed25519PublicKey
 
@@ -123,9 +123,14 @@ def _ed25519(value: bytes) -> Ed25519PublicKey:
         raise Unacceptable(Code.BAD_KEY) from None
 
 
+def check_kind(record: KeyRecord, algorithm: str) -> None:
+    """Raise Unacceptable if a key is not of the kind that an algorithm wants."""
+    if KIND_OF[algorithm] != record.kind:
+        raise Unacceptable(Code.WRONG_ALGORITHM, f"{record.kind} key")
+
+
 def check_use(record: KeyRecord, signature: Signature) -> None:
     """Raise Unacceptable if the owner of the key did not mean it for this signature."""
-    if KIND_OF[signature.algorithm] != record.kind:
-        raise Unacceptable(Code.WRONG_ALGORITHM, f"{record.kind} key")
+    check_kind(record, signature.algorithm)
     if record.strict and signature.identity.rpartition("@")[2] != signature.domain:
         raise Unacceptable(Code.STRICT_IDENTITY)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from pluq.config import Home
 from pluq.errors import ConfigError, ProtocolError
-from pluq_dkim import tags
-from pluq_dkim.record import MIN_RSA_BITS
+from pluq.signatures import tags
+from pluq.signatures.record import MIN_RSA_BITS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -1,4 +1,4 @@
-"""A DKIM-Signature field: read, and refused for everything that makes a pass worthless, before anything is looked up or computed.
+"""A DKIM-Signature or ARC-Message-Signature field: read, and refused for everything that makes a pass worthless, before anything is looked up or computed.
 
 Refused: what the grammar does not allow, a tag twice, rsa-sha1, From not signed, i= outside of d=, expired, from the future; a From, Subject,
 To... that stands in the message more often than in h= (a reader may see the one that nobody signed).
@@ -9,13 +9,14 @@ Source: RFC 6376 sections 3.5, 6.1.1 and 8.15; RFC 8301; RFC 8463.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pluq.errors import ProtocolError
 from pluq.hookspecs import HeaderField
-from pluq_dkim import tags
-from pluq_dkim.canon import NAMES
-from pluq_dkim.finding import Code, Unacceptable
+from pluq.signatures import tags
+from pluq.signatures.canon import NAMES
+from pluq.signatures.finding import Code, Unacceptable
 
 MANDATORY = (b"v", b"a", b"b", b"bh", b"d", b"h", b"s")
 ALGORITHMS = {b"rsa-sha256": "rsa-sha256", b"ed25519-sha256": "ed25519-sha256"}
@@ -61,24 +62,32 @@ def read_signature(field: HeaderField, now: float) -> Signature:
 
 
 def _signature(field: HeaderField, found: tags.Tags, now: float) -> Signature:
-    for name in MANDATORY:
-        if not found.get(name):
-            raise ProtocolError(f"no {name.decode()}=")
+    need(found, MANDATORY)
     if found[b"v"] != b"1":
         raise Unacceptable(Code.BAD_VERSION)
     if b"dns/txt" not in tags.words(found.get(b"q", b"dns/txt")):
         raise ProtocolError("unknown q=")
-    if found[b"a"].lower() not in ALGORITHMS:
-        raise Unacceptable(Code.BAD_ALGORITHM, _printable(found[b"a"]))
+    return signature_of(field, found, _identity(found, tags.domain(found[b"d"])), now)
+
+
+def need(found: tags.Tags, names: Iterable[bytes]) -> None:
+    """Raise ProtocolError for a tag that is missing or empty."""
+    for name in names:
+        if not found.get(name):
+            raise ProtocolError(f"no {name.decode()}=")
+
+
+def signature_of(field: HeaderField, found: tags.Tags, identity: str, now: float) -> Signature:
+    """Return the signature in the tags that a DKIM-Signature and an ARC-Message-Signature share. Raises Unacceptable, ProtocolError."""
+    algorithm = algorithm_of(found)
     check_times(found, now)
-    domain = tags.domain(found[b"d"])
     header_form, body_form = _forms(found.get(b"c", b"simple/simple"))
     return Signature(
         field,
-        ALGORITHMS[found[b"a"].lower()],
-        domain,
+        algorithm,
+        tags.domain(found[b"d"]),
         tags.domain(found[b"s"]),
-        _identity(found, domain),
+        identity,
         header_form,
         body_form,
         _signed_names(found[b"h"]),
@@ -86,6 +95,13 @@ def _signature(field: HeaderField, found: tags.Tags, now: float) -> Signature:
         tags.octets(found[b"b"]),
         tags.number(found[b"l"]) if b"l" in found else None,
     )
+
+
+def algorithm_of(found: tags.Tags) -> str:
+    """Return a= in lower case. Raises Unacceptable for one that nobody should believe."""
+    if found[b"a"].lower() not in ALGORITHMS:
+        raise Unacceptable(Code.BAD_ALGORITHM, _printable(found[b"a"]))
+    return ALGORITHMS[found[b"a"].lower()]
 
 
 def check_times(found: tags.Tags, now: float) -> None:
