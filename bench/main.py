@@ -16,9 +16,10 @@ import tempfile
 from collections.abc import Iterator
 
 from bench import report
-from bench.peers import PEERS, Peer, free_port, missing
+from bench.peers import Peer, free_port
 from bench.processes import pss_bytes
-from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result
+from bench.setups import NAMES, SETUPS, missing
+from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result, Workload
 
 
 def main() -> int:
@@ -27,19 +28,11 @@ def main() -> int:
     if not os.path.exists(SOURCE):
         sys.stderr.write(f"bench: {SOURCE} is missing: install Debian's postfix, which has it\n")
         return 111
-    peers = [name for name in options.peers.split(",") if available(name)]
-    workloads = options.workloads.split(",")
-    results: dict[str, dict[str, list[Result]]] = {name: {peer: [] for peer in peers} for name in workloads}
-    with started(peers, options.folder) as running:
-        idle = {peer.name: pss_bytes(peer.roots) for peer in running}
-        for number in range(options.runs):
-            for name in workloads:
-                for peer in running:
-                    result = WORKLOADS[name].run(peer, options.scale)
-                    results[name][peer.name].append(result)
-                    progress(
-                        f"run {number + 1} {name} {peer.name}: delivered {result.delivered:.0f}/s, {result.cpu_us:.0f} us"
-                    )
+    results: dict[str, dict[str, list[Result]]] = {}
+    idle: dict[str, int] = {}
+    chosen = [WORKLOADS[name] for name in options.workloads.split(",")]
+    for setup in dict.fromkeys(workload.setup for workload in chosen):
+        measure(setup, [workload for workload in chosen if workload.setup == setup], options, results, idle)
     print(report.table(results))
     print(f"\nCPU us/msg by program:\n{report.programs(results)}\n")
     print("idle PSS: " + ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in idle.items()))
@@ -47,12 +40,35 @@ def main() -> int:
     return 0
 
 
+def measure(
+    setup: str,
+    workloads: list[Workload],
+    options: argparse.Namespace,
+    results: dict[str, dict[str, list[Result]]],
+    idle: dict[str, int],
+) -> None:
+    """Run the workloads of one setup, each peer in turn."""
+    wanted = options.peers.split(",")
+    kinds = {name: kind for name, kind in SETUPS[setup].items() if name in wanted and available(setup, name)}
+    with started(list(kinds.values()), options.folder, workloads[0]) as running:
+        if setup == "plain":
+            idle |= {peer.name: pss_bytes(peer.roots) for peer in running}
+        for number in range(options.runs):
+            for workload in workloads:
+                by_peer = results.setdefault(workload.name, {name: [] for name in kinds})
+                for peer in running:
+                    result = workload.run(peer, options.scale)
+                    by_peer[peer.name].append(result)
+                    what = f"delivered {result.delivered:.0f}/s, {result.cpu_us:.0f} us"
+                    progress(f"run {number + 1} {workload.name} {peer.name}: {what}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = "\n".join(f"  {name:9} {workload.about}" for name, workload in WORKLOADS.items())
     parser.epilog = f"workloads:\n{names}\n\nBENCH_QMAIL=HOME adds a stock qmail or notqmail."
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="which, separated by commas (default: all)")
-    parser.add_argument("--peers", default=",".join(PEERS), help="which, separated by commas (default: all there are)")
+    parser.add_argument("--peers", default=",".join(NAMES), help="which, separated by commas (default: all there are)")
     parser.add_argument("--runs", type=int, default=3, help="how often each (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of messages")
     parser.add_argument(
@@ -64,10 +80,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def available(name: str) -> bool:
-    why = missing(name)
+def available(setup: str, name: str) -> bool:
+    why = missing(SETUPS[setup][name])
     if why:
-        progress(f"without {name}: {why}")
+        progress(f"{setup} without {name}: {why}")
     return why is None
 
 
@@ -77,17 +93,17 @@ def progress(text: str) -> None:
 
 
 @contextlib.contextmanager
-def started(names: list[str], parent: str) -> Iterator[list[Peer]]:
+def started(kinds: list[type[Peer]], parent: str, first: Workload) -> Iterator[list[Peer]]:
     """Start the peers, warm each up a little, and end and remove everything afterwards."""
     folder = tempfile.mkdtemp(prefix="bench.", dir=parent)
     os.chmod(folder, 0o755)
     running: list[Peer] = []
     try:
-        for name in names:
-            peer = PEERS[name](f"{folder}/{name}", free_port())
+        for kind in kinds:
+            peer = kind(f"{folder}/{kind.__name__}", free_port())
             running.append(peer)
             peer.start()
-            WORKLOADS["new4k"].run(peer, WARM_UP / WORKLOADS["new4k"].messages)
+            first.run(peer, WARM_UP / first.messages)
         yield running
     finally:
         for peer in running:

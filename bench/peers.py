@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -20,13 +21,17 @@ from bench import processes
 DOMAIN = "bench.example"
 USERS_DOMAIN = "users.example"
 REMOTE_DOMAIN = "sink.example"
+SINGLE_DOMAIN = "single.example"
+"""Its recipients get a transaction each, from Postfix as well."""
 RECIPIENT = "games"  # a Debian system user without rights: Postfix's local(8) delivers to users of the machine
 CONCURRENCY = 20
 # smtp-source numbers its recipients: 2user, 3user, ... (the first of a message stays plain). They belong in turn to this many
 # users, each with a uid and a Maildir.
 NAMES = ("user", *(f"{number}user" for number in range(1, 2001)))
 USERS = 200
+READY_SECONDS = 60.0
 FIRST_UID = 20001
+PLUQ = os.path.join(os.path.dirname(sys.executable), "pluq")
 
 
 @dataclass
@@ -38,9 +43,17 @@ class Peer:
     port: int = 0
     roots: list[int] = field(default_factory=list)
     name = "peer"
+    most_recipients = 1
+    """In one SMTP transaction of its own."""
+    prefix: tuple[str, ...] = ()
+    """A program, with its arguments, that every process of the peer is started under."""
+    helpers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Processes that are no part of the peer, and not counted."""
 
     def __post_init__(self) -> None:
         self.port = free_port()
+        self.milter_port = free_port()
+        self.signed = f"{self.folder}/signed"
         os.makedirs(self.folder, mode=0o755)
         self.user = pwd.getpwnam(RECIPIENT) if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
         self.mailbox = f"{self.folder}/mailbox"
@@ -87,14 +100,18 @@ class Peer:
         """Start one process of this peer, its output going to the log; it is ended by `stop`."""
         with open(self.log, "ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+                [*self.prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
             )
         process.returncode = 0  # `stop` waits for it, the object need not
         self.roots.append(process.pid)
         return process.pid
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
@@ -110,6 +127,27 @@ class Peer:
         for root in reversed(self.roots):
             processes.end(root)
         self.roots.clear()
+        for helper in self.helpers:
+            helper.kill()
+            helper.wait()
+        self.helpers.clear()
+
+    def wait_for(self, path: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not os.path.exists(path):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name}: {path} does not appear")
+            time.sleep(0.05)
+
+    def wait_port(self, port: int) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), 2).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"{self.name}: nobody listens on port {port}")
 
     def folders(self) -> list[str]:
         """Return every folder into which mail comes."""
@@ -123,23 +161,44 @@ class Peer:
 
 
 class Pluq(Peer):
-    """This tree, as `pluq serve`, no plugin on. As root each role is a user of its own."""
+    """This tree, as `pluq serve`, no plugin on. As root each role is a user of its own.
+
+    `profile`: what control/pluq.toml says of the listener; without it there is no such file.
+    """
 
     name = "pluq"
+    profile = ""
 
     def start(self) -> None:
-        home = f"{self.folder}/home"
-        pluq = os.path.join(os.path.dirname(sys.executable), "pluq")
-        subprocess.run(
-            [pluq, "init", "--home", home, "--me", f"mail.{DOMAIN}", "--domain", DOMAIN],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self.make_home()
+        self.serve()
+
+    @property
+    def home(self) -> str:
+        return f"{self.folder}/home"
+
+    def make_home(self) -> None:
+        home = self.home
+        self.tool("init", "--home", home, "--me", f"mail.{DOMAIN}", "--domain", DOMAIN)
         write_qmail_settings(home, self)
         newu = [f"{home}/bin/qmail-newu"]
         subprocess.run(newu, check=True, env={**os.environ, "PLUQ_HOME": home})
-        self.launch([pluq, "serve", "--home", home, "--listen", f"127.0.0.1:{self.port}"])
+        if self.profile:
+            with open(f"{home}/control/pluq.toml", "w") as file:
+                file.write(f'[profile.bench]\nlisten = ["127.0.0.1:{self.port}"]\n{self.profile}\n')
+
+    def tool(self, *words: str) -> bytes:
+        """Run a verb of `pluq` for this home; return what it prints."""
+        environment = {**os.environ, "PLUQ_HOME": self.home}
+        return subprocess.run([PLUQ, *words], check=True, stdout=subprocess.PIPE, env=environment).stdout
+
+    def serve(self) -> None:
+        listen = [] if self.profile else ["--listen", f"127.0.0.1:{self.port}"]
+        self.launch([PLUQ, "serve", "--home", self.home, *listen], self.environment())
         self.wait_ready()
+
+    def environment(self) -> dict[str, str]:
+        return {}
 
 
 def write_qmail_settings(home: str, peer: Peer) -> None:
@@ -147,8 +206,8 @@ def write_qmail_settings(home: str, peer: Peer) -> None:
     control = {
         "me": f"mail.{DOMAIN}",
         "locals": f"{DOMAIN}\n{USERS_DOMAIN}",
-        "rcpthosts": f"{DOMAIN}\n{USERS_DOMAIN}\n{REMOTE_DOMAIN}",
-        "smtproutes": f"{REMOTE_DOMAIN}:127.0.0.1:{peer.sink_port}",
+        "rcpthosts": f"{DOMAIN}\n{USERS_DOMAIN}\n{REMOTE_DOMAIN}\n{SINGLE_DOMAIN}",
+        "smtproutes": f"{REMOTE_DOMAIN}:127.0.0.1:{peer.sink_port}\n{SINGLE_DOMAIN}:127.0.0.1:{peer.sink_port}",
         "concurrencylocal": str(CONCURRENCY),
         "concurrencyremote": str(CONCURRENCY),
         "concurrencyincoming": "200",
@@ -175,7 +234,12 @@ class Postfix(Peer):
     """
 
     name = "postfix"
+    most_recipients = 50
     daemons = "/usr/lib/postfix/sbin"
+
+    @classmethod
+    def is_possible(cls) -> bool:
+        return os.geteuid() == 0 and os.path.exists(f"{cls.daemons}/master")
 
     def start(self) -> None:
         etc = f"{self.folder}/etc"
@@ -196,6 +260,12 @@ class Postfix(Peer):
         self.launch([f"{self.daemons}/master", "-c", etc, "-s"])
         self.wait_ready()
 
+    def more_settings(self) -> dict[str, str]:
+        return {}
+
+    def more_services(self) -> list[str]:
+        return []
+
     def write_users(self, etc: str) -> None:
         with open(f"{etc}/mailboxes", "w") as mailboxes, open(f"{etc}/uids", "w") as uids:
             for index, name in enumerate(NAMES):
@@ -205,6 +275,7 @@ class Postfix(Peer):
 
     def write_main(self, etc: str) -> None:
         settings = {
+            **self.more_settings(),
             "compatibility_level": "3.6",
             "queue_directory": f"{self.folder}/queue",
             "data_directory": f"{self.folder}/data",
@@ -220,6 +291,9 @@ class Postfix(Peer):
             "inet_interfaces": "127.0.0.1",
             "inet_protocols": "ipv4",
             "relayhost": f"[127.0.0.1]:{self.sink_port}",
+            "transport_maps": f"inline:{{{SINGLE_DOMAIN}=single:[127.0.0.1]:{self.sink_port}}}",
+            "single_destination_recipient_limit": "1",
+            "single_destination_concurrency_limit": str(CONCURRENCY),
             "alias_maps": "",
             "alias_database": "",
             "local_recipient_maps": "",
@@ -252,7 +326,7 @@ class Postfix(Peer):
             "local unix - n n - - local",
         ]
         private = "bounce:0:bounce defer:0:bounce trace:0:bounce anvil:1:anvil scache:1:scache smtp:-:smtp relay:-:smtp"
-        private += " error:-:error retry:-:error discard:-:discard"
+        private += " single:-:smtp error:-:error retry:-:error discard:-:discard"
         for service in private.split():
             name, limit, program = service.split(":")
             lines.append(f"{name} unix - - n - {limit} {program}")
@@ -262,6 +336,7 @@ class Postfix(Peer):
             "virtual unix - n n - - virtual",
         ]
         lines += ["tlsmgr unix - - n 1000? 1 tlsmgr", "verify unix - - n - 1 verify", "showq unix n - n - - showq"]
+        lines += self.more_services()
         with open(f"{etc}/master.cf", "w") as file:
             file.write("".join(f"{line}\n" for line in lines))
 
@@ -293,19 +368,13 @@ class Qmail(Peer):
                 shutil.copytree(f"{self.folder}/saved/{part}", f"{self.home}/{part}")
 
 
-PEERS: dict[str, type[Peer]] = {"pluq": Pluq, "postfix": Postfix, "qmail": Qmail}
-
-
-def missing(name: str) -> str | None:
-    """Return why a peer cannot take part here, None if it can."""
-    if name == "postfix" and (os.geteuid() != 0 or not os.path.exists(f"{Postfix.daemons}/master")):
-        return "needs root and Debian's postfix"
-    if name == "qmail" and not os.environ.get("BENCH_QMAIL"):
-        return "BENCH_QMAIL does not name a qmail home"
-    return None
-
-
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port of this machine that nobody uses, and that the kernel gives no client meanwhile."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -92,6 +92,22 @@ def read_text(path: str) -> str:
         return ""
 
 
+def read_bytes(path: str) -> bytes:
+    """Return a log, nothing where it is not there yet."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def peak_bytes(pid: int) -> tuple[str, int]:
+    """Return a process's name and the most memory that it ever had at a time, shared pages included."""
+    lines = read_text(f"/proc/{pid}/status").splitlines()
+    peak = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return read_text(f"/proc/{pid}/comm").strip(), peak
+
+
 def pss_bytes(roots: Iterable[int]) -> int:
     """Return the memory of these trees: the proportional set size of every process."""
     total = 0

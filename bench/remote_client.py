@@ -4,7 +4,7 @@
 
 Starts smtp-sink, makes a qmail home with one message in its queue, runs pluq.remote.workers in a process of its own and plays the
 scheduler: `-c` deliveries at once. Prints messages per second and microseconds of the deliverer's CPU per message; smtp-sink and
-this program are not counted. `--lone` orders at most two in five seconds' worth of one destination, so that each takes a connection of its own.
+this program are not counted. `--lone` gives each message a domain and a host of its own (127.1.0.0 and so on), so that each takes a connection of its own.
 `--profile FILE` leaves a cProfile of the deliverer there (and makes it slower).
 """
 
@@ -39,9 +39,9 @@ def main() -> int:
         return 111
     folder = tempfile.mkdtemp()
     port = free_port()
-    sink = subprocess.Popen([SINK, "-u", "root", "-M", str(options.n + options.c), f"127.0.0.1:{port}", "1000"])
+    sink = subprocess.Popen([SINK, "-u", "root", "-M", str(options.n + options.c), f"0.0.0.0:{port}", "1000"])
     try:
-        home = make_home(folder, port, options.s)
+        home = make_home(folder, port, options.s, options.n if options.lone else 0)
         run(home, options)
     finally:
         sink.kill()
@@ -55,12 +55,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_home(folder: str, port: int, size: int) -> Home:
-    """Return a home whose smtproutes lead to smtp-sink, with message 8/123 in the queue."""
+def make_home(folder: str, port: int, size: int, hosts: int) -> Home:
+    """Return a home whose smtproutes lead to smtp-sink, by `hosts` addresses of this machine, with message 8/123 in the queue."""
     home = Home(folder)
     for name in ("control", "queue/mess/8", "queue/lock"):
         os.makedirs(f"{folder}/{name}")
-    for name, text in (("me", "bench.example\n"), ("smtproutes", f":127.0.0.1:{port}\n")):
+    routes = [
+        f"d{number}.example:127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}:{port}"
+        for number in range(hosts)
+    ]
+    routes.append(f":127.0.0.1:{port}")
+    for name, text in (("me", "bench.example\n"), ("smtproutes", "\n".join(routes) + "\n")):
         with open(home.control(name), "w") as file:
             file.write(text)
     line = b"x" * 63 + b"\n"

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import processes
-from bench.peers import REMOTE_DOMAIN, USERS_DOMAIN, Peer
+from bench.peers import REMOTE_DOMAIN, SINGLE_DOMAIN, USERS_DOMAIN, Peer
+from bench.submission import submit
 
 SOURCE = "/usr/sbin/smtp-source"
 SINK = "/usr/sbin/smtp-sink"
@@ -50,14 +51,16 @@ class Workload:
     size: int
     sessions: int
     options: tuple[str, ...] = ()
-    remote: bool = False
-    many_users: bool = False
+    domain: str = ""
+    """Where mail goes; empty: to the one user of the machine."""
     recipients: int = 1
+    setup: str = "plain"
+    """With which variant of the systems: a key of SETUPS."""
 
     def run(self, peer: Peer, scale: float) -> Result:
         count = max(int(self.messages * scale), 1)
         total = count * self.recipients
-        arrival = Sink(peer.sink_port, total) if self.remote else Mailboxes(peer, total)
+        arrival = self.arrival(peer, count)
         before = processes.cpu_usage(peer.roots)
         began = time.time()
         self.send(peer, count)
@@ -69,10 +72,21 @@ class Workload:
         arrival.close()
         return Result(total / accepted, total / delivered, sum(cpu.values()), memory, cpu)
 
+    def arrival(self, peer: Peer, count: int) -> Mailboxes | Sink:
+        """Return who watches `count` messages arrive."""
+        if self.domain in (REMOTE_DOMAIN, SINGLE_DOMAIN):
+            most = peer.most_recipients if self.domain == REMOTE_DOMAIN else 1
+            return Sink(peer.sink_port, count * -(-self.recipients // most))
+        return Mailboxes(peer, count * self.recipients)
+
     def send(self, peer: Peer, count: int) -> None:
-        to = f"user@{REMOTE_DOMAIN}" if self.remote else f"user@{USERS_DOMAIN}" if self.many_users else peer.address()
-        command = [SOURCE, "-s", str(self.sessions), "-m", str(count), "-l", str(self.size), *self.options]
-        command += ["-f", SENDER, "-t", to, f"127.0.0.1:{peer.port}"]
+        if self.setup == "submission":
+            submit(peer.port, count, self.size, self.sessions, peer.address())
+            return
+        to = f"user@{self.domain}" if self.domain else peer.address()
+        command = [SOURCE, "-s", str(self.sessions), "-m", str(count)]
+        command += ["-F", peer.signed] if self.setup == "mx" else ["-l", str(self.size)]
+        command += [*self.options, "-f", SENDER, "-t", to, f"127.0.0.1:{peer.port}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -129,23 +143,30 @@ class Sink:
         self.reader.join()
 
 
-def wait_until(done: Callable[[], bool], what: str) -> None:
+def wait_until(done: Callable[[], bool], what: str, pause: float = POLL_SECONDS) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not done():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what} did not arrive within {PATIENCE_SECONDS:.0f} seconds")
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
 
 
 KIB = 1024
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload("new4k", "4 KiB, a connection each", 2000, 4 * KIB, 20),
-        Workload("reuse4k", "4 KiB, connections reused", 2000, 4 * KIB, 20, ("-d",)),
-        Workload("1mb", "1 MB", 150, 1000 * KIB, 10),
-        Workload("fan100", "4 KiB to 100 local users", 40, 4 * KIB, 10, ("-r", "100"), many_users=True, recipients=100),
-        Workload("users200", "4 KiB, 200 users in turn", 2000, 4 * KIB, 20, ("-N",), many_users=True),
-        Workload("relay4k", "4 KiB, relayed to smtp-sink", 2000, 4 * KIB, 20, remote=True),
-    )
-}
+EACH, HUNDRED = ("-N",), ("-r", "100")
+ALL = (
+    Workload("new4k", "4 KiB, a connection each", 2000, 4 * KIB, 20),
+    Workload("reuse4k", "4 KiB, connections reused", 2000, 4 * KIB, 20, ("-d",)),
+    Workload("1mb", "1 MB", 150, 1000 * KIB, 10),
+    Workload("fan100", "4 KiB to 100 local users", 40, 4 * KIB, 10, HUNDRED, USERS_DOMAIN, recipients=100),
+    Workload("users200", "4 KiB, 200 users in turn", 2000, 4 * KIB, 20, EACH, USERS_DOMAIN),
+    Workload("relay4k", "4 KiB, relayed to smtp-sink", 2000, 4 * KIB, 20, domain=REMOTE_DOMAIN),
+    Workload(
+        "far100", "4 KiB to 100 remote recipients, each alone", 40, 4 * KIB, 10, HUNDRED, SINGLE_DOMAIN, recipients=100
+    ),
+    Workload("far100g", "the same, Postfix by 50", 40, 4 * KIB, 10, HUNDRED, REMOTE_DOMAIN, recipients=100),
+    Workload("submit4k", "4 KiB, STARTTLS and AUTH", 600, 4 * KIB, 20, setup="submission"),
+    Workload("mx4k", "4 KiB signed, default MX plugins", 1000, 4 * KIB, 20, setup="mx"),
+    Workload("slow4k", "4 KiB, syncs 5 ms slower", 600, 4 * KIB, 20, setup="slow"),
+    Workload("slowre4k", "the same, connections reused", 600, 4 * KIB, 20, ("-d",), setup="slow"),
+)
+WORKLOADS = {workload.name: workload for workload in ALL}

@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from bench.peers import DOMAIN as POSTFIX_DOMAIN
-from bench.peers import RECIPIENT, Postfix, missing
+from bench.peers import RECIPIENT, Postfix
+from bench.setups import missing
 
 from pluq.testing.stack import free_port
 
@@ -66,7 +67,7 @@ def site(new_stack):
 
 @pytest.fixture
 def postfix(open_folder, site):
-    if why := missing("postfix"):
+    if why := missing(Postfix):
         pytest.skip(why)
     peer = TlsPostfix(str(open_folder / "postfix"), site.port)
     peer.certificate = str(open_folder / "postfix.pem")
