@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pluq.config.site import parse_site
-from pluq.config.watching import Status
+from pluq.config.watching import Status, check_status
 from pluq.errors import ConfigError
 
 
@@ -42,3 +44,16 @@ def test_a_misspelt_setting_is_told_with_its_line():
         site('[status]\nlisten = "127.0.0.1:1"\nadresses = true')
     with pytest.raises(ConfigError, match=r"log\.format: 'xml' is none of qmail, json, both"):
         site('[log]\nformat = "xml"')
+
+
+def test_what_is_missing_on_this_machine_is_told_before_a_start(monkeypatch):
+    wanted = Status(listen="127.0.0.1:8025")
+    check_status(Status(user="nobody-of-this-name"), "pluq.toml", single=False)  # no page, nothing to check
+    with pytest.raises(ConfigError, match=r"status\.user: there is no user 'nobody-of-this-name'"):
+        check_status(replace(wanted, user="nobody-of-this-name"), "pluq.toml", single=False)
+    with pytest.raises(ConfigError, match="does not run as root"):
+        check_status(replace(wanted, user="root"), "pluq.toml", single=False)
+    check_status(replace(wanted, user="root"), "pluq.toml", single=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"the package h11 is missing: install pluq\[status\]"):
+        check_status(wanted, "pluq.toml", single=True)

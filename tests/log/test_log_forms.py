@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pluq import log
 from pluq.log import objects
+from pluq.log.writer import pieces
 
 ABOUT = log.About(42, b"local", b"s@x", b"joe@x", 0.25, 12.5)
 
@@ -104,3 +105,17 @@ def test_a_listener_hears_the_values_and_the_line_is_the_same():
 
 def test_a_remark_shows_no_control_character():
     assert log.remark("smtpd", "a\nb\x1b[31m") == b"smtpd: a?b?[31m\n"
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda data: data.replace(b"\n", b"") + b"\n")), st.integers(1, 60))
+def test_a_pipe_gets_whole_lines_that_nobody_can_get_between(lines, most):
+    data = b"".join(lines)
+    found = [bytes(piece) for piece in pieces(data, most)]
+    assert b"".join(found) == data
+    assert all(piece.endswith(b"\n") for piece in found)
+    assert all(len(piece) <= most or piece.count(b"\n") == 1 for piece in found)
+
+
+def test_a_file_gets_everything_in_one_write():
+    assert [bytes(piece) for piece in pieces(b"a\n" * 5000, None)] == [b"a\n" * 5000]
+    assert list(pieces(b"", 10)) == []

@@ -9,9 +9,11 @@ import socket
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.status.status_site import EVIL, make_site
+from tests.status.status_site import EVIL, in_child, make_site
 
 from pluq.config.watching import Status
+from pluq.metrics import page, series
+from pluq.metrics.families import BY_NAME
 from pluq.status import server
 from pluq.status.server import CLIENTS, HEAD_BYTES, Server, is_ours
 
@@ -94,6 +96,40 @@ async def test_health_is_503_when_a_role_is_down(tmp_path):
     answer = make_site(tmp_path, down=("smtpd",)).answer("GET", "/health", None)
     assert answer.status == 503
     assert json.loads(answer.body)["checks"][0] == {"name": "roles", "ok": False, "text": "down: smtpd"}
+
+
+def test_a_role_that_was_taken_over_cannot_forge_the_page(tmp_path):
+    site = make_site(tmp_path)
+
+    def forge():
+        site._board.enter("qmtpd")
+        mine = page()
+        for name in (
+            "pluq_deliveries_total",
+            "pluq_refused_total",
+            "pluq_plugin_calls_total",
+            "pluq_connections_total",
+        ):
+            labels = {label: f"{EVIL}'\"{label}" for label in BY_NAME[name].labels}
+            mine.add(series(name, **labels), 1e300)
+            mine.add(series(name, **labels), -1e300)
+        mine.put(series("pluq_role_pid", role="smtpd"), 1e18)
+        mine.put(series("pluq_disk_free_ratio", what="space"), -1)
+
+    in_child(forge)
+    answer = site.answer("GET", "/", None)
+    assert answer.status == 200
+    assert EVIL not in answer.body.decode()
+    assert site.answer("GET", "/metrics", None).status == 200
+    assert site.answer("GET", "/health", None).status == 200
+
+
+def test_a_page_that_cannot_be_made_is_told_and_the_others_go_on(tmp_path, monkeypatch, capfd):
+    site = make_site(tmp_path)
+    monkeypatch.setattr(server.page, "render", lambda *given: 1 / 0)
+    assert site.answer("GET", "/", None).status == 500
+    assert "status: /: ZeroDivisionError" in capfd.readouterr().err
+    assert site.answer("GET", "/health", None).status == 200
 
 
 async def test_head_has_no_body(port):

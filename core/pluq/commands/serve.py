@@ -276,10 +276,11 @@ def watchers(home: Home, ids: Ids, settings: Status, board: Board | None) -> lis
         return []
     import pluq.status.census
     import pluq.status.server
+    from pluq.config.watching import check_status
     from pluq.supervisor.processes import Role
     from pluq.supervisor.sockets import bind_tcp, bind_unix, parse_address
 
-    pluq.status.server.need_h11()
+    check_status(settings, home.control("pluq.toml"), ids.single)
     if settings.listen.startswith("/"):
         # Whoever may enter its folder may look, as anybody here may ask 127.0.0.1.
         sock = bind_unix(settings.listen, socket.SOCK_STREAM, 0o666, os.geteuid())
@@ -294,21 +295,14 @@ def watchers(home: Home, ids: Ids, settings: Status, board: Board | None) -> lis
 
 
 def watcher(ids: Ids, settings: Status) -> Identity:
-    """Return whom the status role runs as. Raises ConfigError."""
+    """Return whom the status role runs as; that there is such a user was checked."""
     import pwd
 
-    from pluq.errors import ConfigError
     from pluq.supervisor.privileges import Identity
 
     if ids.single:
         return identity(ids, settings.user, "nofiles")
-    try:
-        uid = pwd.getpwnam(settings.user).pw_uid
-    except KeyError:
-        raise ConfigError("pluq.toml", f"no user {settings.user!r}", None, "status.user") from None
-    if uid == 0:
-        raise ConfigError("pluq.toml", "the status page does not run as root", None, "status.user")
-    return Identity(uid, ids.gid["nofiles"])
+    return Identity(pwd.getpwnam(settings.user).pw_uid, ids.gid["nofiles"])
 
 
 def server(home: Home, ids: Ids, name: str, ports: Sequence[Port]) -> Role:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pluq import log
+from pluq.errors import ConfigError
 
 if TYPE_CHECKING:
     from pluq.config.home import Home
@@ -61,7 +62,6 @@ def form_of_log(home: Home) -> str:
     if not os.path.exists(home.control("pluq.toml")):
         return "qmail"
     from pluq.config.site import read_site
-    from pluq.errors import ConfigError
 
     try:
         return read_site(home).log_format
@@ -91,6 +91,25 @@ def status(table: Table) -> Status:
     return Status(
         listen, table.texts("hosts"), table.text("user", Status.user), table.flag("addresses", False), **numbers
     )
+
+
+def check_status(settings: Status, file: str, single: bool) -> None:
+    """Raise ConfigError for what keeps the status role from running on this machine. `single`: its user is that of the stack."""
+    import pwd
+    from importlib.util import find_spec
+
+    if not settings.listen:
+        return
+    if find_spec("h11") is None:
+        raise ConfigError(
+            file, "the package h11 is missing: install pluq[status], or python3-h11", None, "status.listen"
+        )
+    try:
+        uid = -1 if single else pwd.getpwnam(settings.user).pw_uid
+    except KeyError:
+        raise ConfigError(file, f"there is no user {settings.user!r}", None, "status.user") from None
+    if uid == 0:
+        raise ConfigError(file, "the status page does not run as root", None, "status.user")
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -18,6 +18,7 @@ import os
 from functools import lru_cache
 
 from pluq import log
+from pluq.log.writer import kept_together, pieces
 
 # Nobody reads faster, and a busy server writes hundreds of lines at once.
 DELAY_SECONDS = 0.05
@@ -52,6 +53,7 @@ class LineLog:
         self._loop = loop
         self._role = role
         self._descriptor = descriptor
+        self._most = kept_together(descriptor)
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -68,8 +70,10 @@ class LineLog:
         self._timer = None
         data = "".join(self._lines).encode("utf-8", "backslashreplace")
         self._lines.clear()
-        while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except OSError:
-                return
+        for piece in pieces(data, self._most):
+            rest = piece
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except OSError:
+                    return

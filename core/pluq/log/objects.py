@@ -42,6 +42,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         "user",
         "sender",
         "recipients",
+        "more",
         "bytes",
         "qp",
         "seconds",

@@ -18,6 +18,9 @@ from pluq.smtpd import replies
 if TYPE_CHECKING:
     from pluq.smtpd.session import SmtpSession
 
+SHOWN_RECIPIENTS = 50
+"""The scheduler tells of each recipient; a list of thousands would be a line of a megabyte."""
+
 REASONS: Mapping[bytes, str] = {
     replies.BAD_SENDER: "badmailfrom",
     replies.NO_GATEWAY: "rcpthosts",
@@ -63,7 +66,8 @@ class Watch:
                 "accepted",
                 smtp,
                 sender=text(transaction.sender),
-                recipients=[text(recipient.address) for recipient in transaction.recipients],
+                recipients=[text(recipient.address) for recipient in transaction.recipients[:SHOWN_RECIPIENTS]],
+                more=max(0, len(transaction.recipients) - SHOWN_RECIPIENTS),
                 bytes=size,
                 qp=qp,
                 seconds=round(seconds, 6),

@@ -81,7 +81,7 @@ def deliveries(snapshot: Snapshot, history: History) -> str:
         tried = sum(outcomes.values())
         rows.append(
             [
-                channel,
+                escape(channel),
                 *(f"{outcomes.get(outcome, 0):,.0f}" for outcome in ("success", "deferral", "failure")),
                 seconds(took / tried) if tried else "-",
                 _delay(snapshot, channel),

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pluq import log
 from pluq.errors import ConfigError
 from pluq.metrics.text import CONTENT_TYPE, exposition
 from pluq.status import health, page
@@ -71,20 +72,6 @@ class Answer:
         return cls(status, "text/plain; charset=utf-8", f"{words}\n".encode())
 
 
-def need_h11() -> None:
-    """Raise ConfigError where h11 is missing."""
-    try:
-        import h11
-    except ImportError:
-        raise ConfigError(
-            "pluq.toml",
-            "the status page needs the package h11: install pluq[status], or python3-h11",
-            None,
-            "status.listen",
-        ) from None
-    del h11
-
-
 class Site:
     """What the pages are made of."""
 
@@ -120,7 +107,13 @@ class Site:
             return Answer(
                 405, "text/plain; charset=utf-8", b"this page is read only\n", {**HEADERS, "Allow": "GET, HEAD"}
             )
-        return made()
+        try:
+            return made()
+        except (
+            Exception
+        ) as error:  # a fault of ours, or a page of a role that somebody has taken over: the others go on
+            log.say("status", f"{path}: {type(error).__name__}: {error}")
+            return Answer.text(500, "this page could not be made; the log says why")
 
     def snapshot(self) -> Snapshot:
         now = self._clock()

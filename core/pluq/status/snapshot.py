@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pluq.metrics.board import SUPERVISOR
 from pluq.metrics.memory import family, resident
 from pluq.metrics.text import Sample, Totals
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pluq.metrics import Board
 
 CENSUS_TRIES = 5
+OURS = ("pluq_build_", "pluq_disk_", "pluq_queue_")
+"""What the names of figures begin with that are made here."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,20 @@ class Snapshot:
 
 def take(board: Board, home: Home, version: str, now: float) -> Snapshot:
     """Look at everything."""
-    samples = [Sample(name, labels, value) for _role, name, labels, value in board.read()]
+    samples = [Sample(name, labels, value) for role, name, labels, value in board.read() if may_tell(role, name)]
     seen = Totals(samples)
     roles = tuple(sorted(role_states(seen), key=lambda role: role.name))
     disk = disk_state(home.queue)
     census = read_census(board)
     made = [*samples, *derived(now, version, roles, disk, census)]
     return Snapshot(now, version, Totals(made), roles, disk, census)
+
+
+def may_tell(role: str, name: str) -> bool:
+    """Say whether a process may count this: what the supervisor and this role say themselves, nobody else may."""
+    if name.startswith("pluq_role_"):
+        return role == SUPERVISOR
+    return not name.startswith(OURS)
 
 
 def read_census(board: Board) -> Mapping[str, Any]:
@@ -115,7 +125,7 @@ def process_state(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return "gone"
         except PermissionError:
             return "?"

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from pluq.config import Home, Ids
+from pluq.config.site import read_site
+from pluq.config.watching import check_status
 from pluq.errors import ConfigError
 from pluq.plan import inspect
 from pluq.store.control import first_line, leading_int, read_file
@@ -45,7 +47,21 @@ def faults(home: Home, ids: Ids) -> list[ConfigError]:
         return [ConfigError(home.path, "no qmail home here: make one with `pluq init --home DIR`")]
     if is_null_client(home):
         return [*control_faults(home), *null_client_faults(home)]
-    return [*control_faults(home), *queue_faults(home, ids)]
+    return [*control_faults(home), *queue_faults(home, ids), *status_faults(home, ids)]
+
+
+def status_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
+    """Check that the status page can be served where the site wants one. Other faults of pluq.toml are told with the plugins'."""
+    if not os.path.exists(home.control("pluq.toml")):
+        return
+    try:
+        settings = read_site(home).status
+    except ConfigError:
+        return
+    try:
+        check_status(settings, home.control("pluq.toml"), ids.single)
+    except ConfigError as error:
+        yield error
 
 
 def null_client_faults(home: Home) -> Iterator[ConfigError]:
