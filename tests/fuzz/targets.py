@@ -19,6 +19,11 @@ SIGNED = (
     b"v=DKIM1; k=rsa; h=sha256; t=s; p=MIGf\0DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=example.org; s=s1;\n"
     b" h=from:subject; l=3; t=1; x=2; i=@example.org; bh=AAAA; b=AAAA\nFrom: a@example.org\nSubject: x\n\nbody\n"
 )
+KEY = (
+    b"MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCc6MCzUsu8Q+LFa9Ca8AhMMzNhICW9LXjmn2nljdUUE8wPyspntP7ssZ1UktrfsU8Hu1X2/t"
+    b"jNQlTRZ0c+xRMNULG5PbJTZHKjD16BA7qGmaGGZyT4LffOhWhWwVaQYzDy8lvCnjbNDdcCdCR4lSSoPUpgwA/Nzn6WO41nHD7dFQIDAQAB"
+)
+SIGNED_NOW = SIGNED.replace(b"MIGf", KEY).replace(b" t=1; x=2;", b"").replace(b" l=3;", b"").replace(b"t=s; ", b"")
 DNS = bytes.fromhex(
     "0000818000010001000000000765786d616d706c65036f726700000f0001c00c000f00010000003c0009000a046d61696cc00c"
 )
@@ -54,7 +59,7 @@ TARGETS = {
     "alias-files": Target(from_files.alias_files, (b'a: b, c@d, "|x", :include:/y\n  e\n', b"cmd,x:y;|z\n#\n")),
     "cdb": Target(from_files.cdb, (bytes(2048), b"\0\x08\0\0\1\0\0\0" * 256 + b"\3\0\0\0\1\0\0\0joex")),
     "site-file": Target(from_files.site_file, (TOML, b"[remote]\nplugins=['tls']\n[profile.a]\ntls.required=true\n")),
-    "dkim": Target(from_plugins.dkim, (SIGNED,)),
+    "dkim": Target(from_plugins.dkim, (SIGNED, SIGNED_NOW)),
     "dkim-files": Target(from_plugins.dkim_files, (b"-c r -x 60 -i a@b -l", b"example.org:/key:A=b,C=d", b"x:remote:/bin/qmail-dkim:A=b")),
     "spf": Target(from_plugins.spf, (b"include:a.b a mx/24 ptr ip4:1.2.3.0/24 exists:%{i}._%{l1r-}.%{d} ~all\0a-b@c", b"redirect=a.b exp=%{h}")),
     "srs": Target(from_plugins.srs, (b"SRS0=abcd=AB=example.com=joe@example.org", b"=abcd=host==efgh=AB=c.d=joe@x", b"joe@example.net")),

@@ -61,6 +61,7 @@ def cut_at(system: System, disk: Disk, role: str, letter: Letter, inject: str, l
         disk.cut()
         system.ledger.fault()
         system.stack.kill()
+        system.ledger.fault()
         sender.join()
     system.sink.refusal = None
     disk.unmount()

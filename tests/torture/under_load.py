@@ -115,6 +115,7 @@ def cut_and_mount(
             system.patience = CONTROL_SECONDS
         for _ in range(cuts):
             until_the_cut(system, disk)
+            system.ledger.fault()  # until the last process was killed, mail went out that nobody could note any more
             disk.unmount()
             disk.mount()
             system.box.forget()
