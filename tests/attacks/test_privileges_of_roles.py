@@ -1,6 +1,7 @@
 """What each process of a stack that root started may do, read from /proc and tried out: who it is, what it holds open, what it can write."""
 
 import os
+import pwd
 import stat
 import sys
 from pathlib import Path
@@ -10,22 +11,41 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.getuid() != 0, reason="needs root")]
 
 # Everything in the home that a role can write, as patterns of Path.match below the home. The sockets for everybody are entered by
-# connecting, where the kernel tells who calls; the trigger is a FIFO that wakes the scheduler, as in qmail.
+# connecting, where the kernel tells who calls; the trigger is a FIFO that wakes the scheduler, as in qmail. In state/ each role keeps its
+# figures.
 FOR_ALL = ("run/qmqp", "run/keys", "queue/lock/trigger")
 WRITABLE = {
-    "smtpd": ("run/lease",),
-    "rspawn": ("queue/lock/tcpto",),
+    "smtpd": ("run/lease", "state/smtpd"),
+    "rspawn": ("queue/lock/tcpto", "state/remote"),
     "send": (
-        *("run/todo", "run/lspawn", "run/rspawn", "queue/bounce", "queue/lock/sendmutex"),
+        *("state/send", "run/todo", "run/lspawn", "run/rspawn", "queue/bounce", "queue/lock/sendmutex"),
         *(f"queue/{name}{below}" for name in ("info", "local", "remote") for below in ("", "/*", "/*/*")),
     ),
     "queue": (
-        *("queue", "queue/lock", "queue/lock/tcpto", "queue/intd", "queue/pid", "queue/stray"),
+        *("state/queue", "queue", "queue/lock", "queue/lock/tcpto", "queue/intd", "queue/pid", "queue/stray"),
         *(f"queue/{name}{below}" for name in ("mess", "todo", "pool") for below in ("", "/*", "/*/*")),
     ),
 }
 USERS = {"smtpd": "qmaild", "queue": "qmailq", "send": "qmails", "rspawn": "qmailr"}
-NEVER_HELD = {"smtpd": ("/queue/todo", "/queue/info", "/queue/bounce"), "rspawn": ("/queue/todo", "/queue/pool")}
+# Of each role: its user, its group, and whether set-uid bits of what it starts count for nothing. smtpd starts programs of the site
+# (checkpassword, QMAILQUEUE), and so do the delivery workers; these may be set-uid as under qmail.
+IDENTITIES = {
+    "keys": ("root", "qmail", True),
+    "smtpd": ("qmaild", "nofiles", False),
+    "queue": ("qmailq", "qmail", True),
+    "send": ("qmails", "qmail", True),
+    "lspawn": ("root", "qmail", False),
+    "rspawn": ("qmailr", "qmail", True),
+}
+# What may be open in a role, beside sockets, pipes, /dev/null and the log: paths below the home.
+OPEN = {
+    "keys": (),
+    "smtpd": ("queue/pool/m*",),
+    "queue": ("queue/pool", "queue/todo", "queue/todo/*", "queue/pool/*"),
+    "send": ("queue", "queue/lock/sendmutex", "queue/lock/trigger"),
+    "lspawn": ("queue/mess", "users/cdb"),
+    "rspawn": ("queue/lock/tcpto",),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,18 +91,47 @@ def test_a_role_can_write_what_it_owns_and_nothing_else(stack, role):
     assert excess == []
 
 
-@pytest.mark.parametrize("role", [*USERS, "lspawn"])
-def test_a_role_has_no_capabilities_beyond_its_user_and_no_foreign_descriptors(stack, role):
-    pid = stack.role_pids()[role]
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    uid = 0 if role == "lspawn" else stack.home.ids().uid[USERS[role]]
+def status_of(pid):
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+def held_in_home(stack, pid):
+    """Return the files and folders of the home that a process has open, as paths below it."""
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return [os.path.relpath(target, stack.home.path) for target in links if target.startswith(stack.home.path)]
+
+
+@pytest.mark.parametrize("role", IDENTITIES)
+def test_a_role_is_one_user_in_one_group_without_capabilities(stack, role):
+    user, group, is_held_down = IDENTITIES[role]
+    ids = stack.home.ids()
+    uid, gid = ids.uid.get(user, 0), ids.gid[group]
+    status = status_of(stack.role_pids()[role])
     assert status["Uid"].split() == [str(uid)] * 4
-    assert "0" not in status["Groups"].split()
+    assert status["Gid"].split() == [str(gid)] * 4
+    assert set(status["Groups"].split()) <= {str(gid)}
+    assert status["NoNewPrivs"] == str(int(is_held_down))
     if uid:
         assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
-    held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    for part in NEVER_HELD.get(role, ()):
-        assert not [target for target in held if part in target]
+
+
+@pytest.mark.parametrize("role", OPEN)
+def test_a_role_holds_open_what_it_works_on(stack, role):
+    held = held_in_home(stack, stack.role_pids()[role])
+    assert [path for path in held if not any(Path(path).match(one) for one in OPEN[role])] == []
+
+
+def test_a_delivery_worker_is_the_user_and_holds_nothing_of_the_home(stack):
+    user = pwd.getpwnam("games")
+    workers = {pid: status_of(pid) for pid in stack.worker_pids()}
+    ours = [pid for pid, status in workers.items() if status["Uid"].split() == [str(user.pw_uid)] * 4]
+    assert ours
+    for pid in ours:
+        assert set(workers[pid]["Gid"].split() + workers[pid]["Groups"].split()) == {str(user.pw_gid)}
+        assert held_in_home(stack, pid) == []
+    for status in workers.values():
+        assert "0" not in status["Uid"].split() + status["Gid"].split() + status["Groups"].split()
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
 
 
 def test_nothing_is_set_uid(stack):
