@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,9 @@ class Door:
         path = self.profile.rules_path(self.home)
         rule = Rules(path, self.log.append).rule(time.monotonic(), ip)
         if rule is None:
-            return Step(f"{ip} may connect: no rule says otherwise", places.short(self.home, path)), ""
+            has_rules = os.path.exists(path) or os.path.exists(f"{path}.cdb")
+            why = "no rule says otherwise" if has_rules else "there are no rules"
+            return Step(f"{ip} may connect: {why}", places.short(self.home, path)), ""
         place, warning = places.rule_place(self.home, path, rule)
         found = decode(rule[1])
         key = text(rule[0]) or "everybody"
