@@ -74,6 +74,19 @@ def test_what_exists_is_kept(tmp_path):
     assert (control / "servercert.pem").read_text() == "mine"
 
 
+def test_in_the_home_of_a_site_control_files_that_are_missing_stay_missing(tmp_path):
+    control = tmp_path / "home" / "control"
+    control.mkdir(parents=True)
+    (control / "me").write_text("mine.example\n")
+    (control / "rcpthosts").write_text("mine.example\n")
+    made = pluq("init", "--home", str(tmp_path / "home"), "--single-user")
+    assert made.returncode == 0, made.stderr
+    assert made.stderr == ""
+    assert sorted(path.name for path in control.iterdir()) == ["me", "rcpthosts", "singleuser"]
+    assert not list((tmp_path / "home" / "alias").iterdir())
+    assert (tmp_path / "home" / "queue" / "lock" / "trigger").is_fifo()
+
+
 def test_a_profile_is_not_added_to_a_file_that_is_there_but_shown(tmp_path):
     assert init(tmp_path, "--profile", "mx").returncode == 0
     before = contents(tmp_path)

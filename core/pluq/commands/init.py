@@ -10,6 +10,9 @@ As root with the qmail users present the owners are qmail's; --users makes the u
 --single-user, or where control/singleuser is there already, everything is the caller's own and the stack will run as the caller.
 Mail for postmaster, mailer-daemon and root goes to --admin, else to a Maildir in HOME/alias.
 
+In the home of a site that runs already (control/me is there, neither --me nor --domain is given) only folders, queue and programs are
+completed: a control file that such a site leaves out means its default.
+
 Exit 0: the home is complete and passes `pluq check`; 1: it does not; 100: wrong usage, or something is there that is not ours to change;
 111: trouble.
 """
@@ -43,6 +46,7 @@ def main() -> int:
     options = make_parser().parse_args()
     home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()
     try:
+        know_the_site(home, options)
         refuse_contradictions(options, home)
         before = listing(home)
         if options.users:
@@ -61,6 +65,15 @@ def main() -> int:
     return conclude(home, options)
 
 
+def know_the_site(home: Home, options: Namespace) -> None:
+    """Find out who we are. `describes_site`: the control files are ours to write; those of a site that is there say all by being absent too."""
+    import socket
+
+    known = home.controls.me()
+    options.describes_site = known is None or options.me is not None or options.domain is not None
+    options.me = options.me or (known or b"").decode("utf-8", "replace") or socket.getfqdn()
+
+
 def make_parser() -> ArgumentParser:
     import argparse
     import socket
@@ -73,7 +86,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument(
-        "--me", metavar="NAME", default=socket.getfqdn(), help="full name of this host (default: %(default)s)"
+        "--me", metavar="NAME", help=f"full name of this host (default: what control/me says, else {socket.getfqdn()})"
     )
     parser.add_argument(
         "--domain", metavar="NAME", action="append", help="a domain delivered here, beside the name of --me"
@@ -178,7 +191,8 @@ def make(home: Home, options: Namespace) -> None:
     hier.make_home(home, ids)
     if options.single_user:
         hier.mark_single_user(home, ids)
-    hier.make_site(home, ids, site)
+    if options.describes_site:
+        hier.make_site(home, ids, site)
     hier.link_programs(home, programs)
     if options.smarthost:
         hier.write_control(home, ids, "smtproutes", f":{options.smarthost}\n")
