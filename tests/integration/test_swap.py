@@ -164,3 +164,25 @@ def test_both_list_the_queue_of_the_other(stack: Stack, stock: Stock) -> None:
     ).stdout
     assert ours == theirs
     assert b"r@remote.example" in ours
+
+
+def test_stock_leaves_what_we_put_on_hold_and_gives_it_back_so(stack: Stack, stock: Stock) -> None:
+    port = free_port()
+    stack.control("smtproutes", f":127.0.0.1:{port}")
+    stack.start()
+    for name in ("held", "due"):
+        inject(stack, f"{name}@remote.example", name)
+    wait_until(lambda: len([name for name in stack.queued() if name.startswith("remote/")]) == 2, stack.told)
+    wait_deferred(stack)
+    stack.stop()
+    stack.run("pluq", "queue", "hold", "--recipient", "held@remote.example")
+    stack.run("pluq", "queue", "flush", "--recipient", "due@remote.example")
+    with SmtpPeer(port=port) as peer:
+        stock.start()
+        wait_until(lambda: subjects_at(peer) == [b"due"], stock.told)
+        stock.end()
+        assert b"held@remote.example" in stack.run("pluq", "queue", "list", "--held").stdout
+        stack.run("pluq", "queue", "release")
+        stack.start()
+        stack.wait_empty("mess/*/*", "intd/*")
+        assert subjects_at(peer) == [b"due", b"held"]

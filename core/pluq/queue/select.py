@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pluq.queue.layout import QueueLayout
-from pluq.queue.reader import HELD_TIME, identity, never_waiting, numbers, read_info, read_todo
-from pluq.queue.records import parse_recipients
+from pluq.queue.reader import HELD_TIME, never_waiting, numbers
+from pluq.queue.records import parse_info, parse_recipients, parse_todo
 
 __all__ = ["Message", "Recipient", "Selection", "messages", "parse_age", "patterns", "read_message", "text"]
 
@@ -129,38 +129,48 @@ def _all_numbers(layout: QueueLayout) -> Iterator[int]:
 
 def read_message(layout: QueueLayout, number: int) -> Message | None:
     """Return a message; None if it is not, or no longer, in the queue. Raises OSError, ProtocolError."""
-    found = identity(layout, number)
-    if found is None:
-        return None
     try:
-        size = os.stat(layout.mess(number)).st_size
-        try:
-            todo = read_todo(layout, number)
-        except FileNotFoundError:
-            return _preprocessed(layout, number, found, size)
-        arrived = int(os.stat(layout.todo(number)).st_mtime)
+        stat = os.stat(layout.mess(number))
+        envelope, arrived = _read(layout.todo(number)) or (b"", 0)
+        if not envelope:
+            return _preprocessed(layout, number, stat)
     except FileNotFoundError:
         return None
+    todo = parse_todo(envelope)
     rows = [Recipient(text(address), "", False) for address in todo.recipients]
-    return Message(number, found, text(todo.sender), size, arrived, "todo", None, rows)
+    return Message(number, stat.st_mtime_ns, text(todo.sender), stat.st_size, arrived, "todo", None, rows)
 
 
-def _preprocessed(layout: QueueLayout, number: int, found: int, size: int) -> Message:
-    info = read_info(layout, number)
+def _preprocessed(layout: QueueLayout, number: int, stat: os.stat_result) -> Message | None:
+    info = _read(layout.info(number))
+    if info is None:
+        return None
     rows: list[Recipient] = []
     times = []
     for channel, path in zip(CHANNELS, (layout.local(number), layout.remote(number)), strict=True):
-        try:
-            with open(path, "rb", opener=never_waiting) as file:
-                times.append(int(os.fstat(file.fileno()).st_mtime))
-                data = file.read() or b""
-        except FileNotFoundError:
-            continue
-        rows += [Recipient(text(one.address), channel, one.done) for one in parse_recipients(data)]
+        found = _read(path)
+        if found is not None:
+            times.append(found[1])
+            rows += [Recipient(text(one.address), channel, one.done) for one in parse_recipients(found[0])]
     planned = [when for when in times if when != HELD_TIME]
     noted = "bouncing" if os.path.exists(layout.bounce(number)) else "queued"
     state = "held" if times and not planned else noted
-    return Message(number, found, text(info.sender), size, info.birth, state, min(planned, default=None), rows)
+    sender = text(parse_info(info[0]))
+    next_try = min(planned, default=None)
+    return Message(number, stat.st_mtime_ns, sender, stat.st_size, info[1], state, next_try, rows)
+
+
+def _read(path: str) -> tuple[bytes, int] | None:
+    """Return what is in a file of the queue, and its time; None where there is no file. Raises OSError."""
+    try:
+        descriptor = never_waiting(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        stat = os.fstat(descriptor)
+        return os.read(descriptor, stat.st_size), int(stat.st_mtime)
+    finally:
+        os.close(descriptor)
 
 
 def text(data: bytes) -> str:
