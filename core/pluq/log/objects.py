@@ -91,6 +91,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """The fields of each event, after those that all have, in their order."""
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _role = ""
 _second = (0, "")
 
@@ -108,7 +109,7 @@ def text(data: bytes) -> str:
 def event(name: str, fields: Mapping[str, Any], role: str = "") -> bytes:
     """Return the line of an event."""
     record = {"time": _now(), "event": name, "role": role or _role, **fields}
-    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(record).encode("ascii") + b"\n"
 
 
 def _now() -> str:

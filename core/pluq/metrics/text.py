@@ -34,20 +34,20 @@ class Totals:
     """The sums of all samples by family and labels. `le` of a histogram's buckets is a label."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
-        self._sums: dict[tuple[str, Labels], float] = {}
+        self._sums: dict[str, dict[Labels, float]] = {}
         for name, labels, value in samples:
             if family_of(name, labels) is not None and math.isfinite(value):
-                key = name, tuple(labels.items())
-                self._sums[key] = self._sums.get(key, 0.0) + value
+                sums, key = self._sums.setdefault(name, {}), tuple(labels.items())
+                sums[key] = sums.get(key, 0.0) + value
 
     def of(self, name: str) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each series of a name, sorted by labels."""
-        return [(dict(labels), value) for (one, labels), value in sorted(self._sums.items()) if one == name]
+        return [(dict(labels), value) for labels, value in sorted(self._sums.get(name, {}).items())]
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum of all series of a name that have these labels."""
         wanted = labels.items()
-        return sum(value for (one, found), value in self._sums.items() if one == name and wanted <= dict(found).items())
+        return sum(value for found, value in self._sums.get(name, {}).items() if wanted <= dict(found).items())
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
         """Return the sums by the values of one label, the largest first."""
