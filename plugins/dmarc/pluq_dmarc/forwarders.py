@@ -1,6 +1,7 @@
 """Hosts and domains whose forwarded mail is not refused: mailing lists and other servers that break what DMARC looks at.
 
-An entry is an address, a network, or a domain; a domain stands for itself and what is below it, and must have passed SPF or DKIM.
+An entry is an address, a network, or a domain; a domain stands for itself and what is below it, and must have passed SPF or
+DKIM, or have sealed an unbroken ARC chain.
 """
 
 from __future__ import annotations

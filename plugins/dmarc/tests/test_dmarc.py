@@ -282,6 +282,15 @@ async def test_a_trusted_forwarder_is_noted_and_not_refused(entry: str) -> None:
     assert isinstance(verdict, Reject) == (entry == "2001:db8::/32")
 
 
+@pytest.mark.parametrize("result", ["pass", "fail"])
+async def test_a_forwarder_is_trusted_that_has_sealed_an_unbroken_chain(result: str) -> None:
+    found = [*results(), AuthResult("arc", result, "Lists.test")]
+    verdict, _, _ = await judge(
+        b"From: ann@reject.test\n", found, on_reject="reject", trusted_forwarders=("lists.test",)
+    )
+    assert isinstance(verdict, Reject) == (result == "fail")
+
+
 async def test_a_domain_is_not_trusted_because_it_says_so() -> None:
     found = results(spf="fail", spf_domain="lists.test", dkim="fail", dkim_domain="lists.test")
     verdict, _, _ = await judge(
