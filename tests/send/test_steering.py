@@ -172,6 +172,13 @@ def test_flush_tries_only_what_was_named(rig, order):
     assert rig.files(other) == {"mess", "info", "local"}
 
 
+def test_what_is_flushed_is_due_on_disk_as_well(rig, order):
+    number = deferred(rig, JOE)
+    rig.scheduler.common.channels[0].wanted = 0
+    order("flush", number)
+    assert times(rig, number) == [int(rig.clock.now)]
+
+
 # remove
 
 

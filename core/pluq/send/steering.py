@@ -2,7 +2,7 @@
 
     hold      the time of local/N and remote/N becomes HELD_TIME, and is synced: no try until released, whoever runs qmail-send
     release   the time becomes now
-    flush     tried now; what is on hold stays there
+    flush     the same for what is not on hold
     remove    bounce/N, info/N (from here on the message has left the queue), local/N, remote/N, then mess/N
     bounce    every recipient that is not done gets a failure note and is marked done; then the message ends as any other
 
@@ -166,7 +166,7 @@ class Steering:
             else:
                 self._batch.add_path(path)
         if timed and not self._batch.commit():
-            self._common.log(log.warning("trouble fsyncing what was put on hold or released"))
+            self._common.log(log.warning("trouble fsyncing the times of messages"))
             failed.update(number for number, _channel in timed)
         for number, channel in timed:
             if number in failed:
@@ -180,8 +180,7 @@ class Steering:
 
     def _flush(self, number: int) -> Outcome:
         waiting = [channel for channel in CHANNELS if number in self._taken[channel]]
-        for channel in waiting:
-            self._taken[channel][number] = self._common.now
+        self._timed += [(number, channel) for channel in waiting]
         if waiting or self._busy(number):
             return Outcome.DONE
         if self._idle(number):
