@@ -1,10 +1,11 @@
 """rcptcheck: recipients that are not there are refused at RCPT, so that no bounce has to be sent for them later.
 
-    goodrcptto             listed: no list refuses it, and nobody asks further
+    goodrcptto(.cdb)       listed: no list refuses it, and nobody asks further
     morebadrcptto.cdb      listed: refused
     validrcptto...         lists of who is there (lists.py)
     existence              whether a delivery would find somebody (existence.py)
     RCPTCHECK              a program decides (program.py); also, on request, for clients that may relay
+    CHKUSER_START          the checks and replies of chkuser, for senders too (chkuser.py)
     maxrcpt                so many recipients in one message
     brtlimit               so many bad recipients in one session, then the client is hung up on
 
@@ -29,6 +30,7 @@ from pluq.listen.fresh import Fresh
 from pluq.smtpd.policy import RcptHosts, read_rcpthosts
 from pluq.store.cdb import Cdb
 from pluq.store.control import read_lines
+from pluq_rcptcheck.chkuser import Chkuser
 from pluq_rcptcheck.existence import Existence, Found
 from pluq_rcptcheck.lists import is_in_cdb, is_listed, is_valid
 from pluq_rcptcheck.program import NO_MAILBOX, ask_program
@@ -65,7 +67,9 @@ class Settings:
     validrcptto_cdb: str = setting(
         ALL_VALID, env="VALIDRCPTTO_CDB", help="A cdb of all recipients there are; empty: none. Any other is refused."
     )
-    goodrcptto: str = setting("control/goodrcptto", help="Recipients, or @domains, that are always taken.")
+    goodrcptto: str = setting(
+        "control/goodrcptto", help="Recipients, or @domains, that are always taken; with .cdb a cdb of more."
+    )
     morebadrcptto: str = setting("control/morebadrcptto.cdb", help="A cdb of recipients that are refused.")
     morebadrcptto_at: Literal["rcpt", "data"] = setting(
         "rcpt", help='When recipients in morebadrcptto are refused: "data" takes them and refuses the whole message.'
@@ -98,13 +102,23 @@ class RcptCheck(Plugin[Settings]):
     def __init__(self) -> None:
         self.rcpthosts = RcptHosts(None)
         self.existence: Existence | None = None
+        self.chkuser: Chkuser | None = None
         self._files: dict[str, Fresh[Any]] = {}
 
     @hook
     def start(self) -> None:
         self.rcpthosts = read_rcpthosts(self.context.home)
-        if self.settings.existence:
-            self.existence = Existence(self.context.home, time.monotonic)
+        existence = Existence(self.context.home, time.monotonic)
+        self.existence = existence if self.settings.existence else None
+        self.chkuser = Chkuser(existence, self.context.resolver, self.log, self.delay)
+
+    async def delay(self, seconds: float) -> None:
+        if not self.is_shadow:
+            await asyncio.sleep(seconds)
+
+    def chkuser_for(self, session: Session) -> Chkuser | None:
+        """Return the checks of chkuser where the rules switch them on for this client."""
+        return self.chkuser if self.chkuser is not None and self.chkuser.is_on(session) else None
 
     # -- files
 
@@ -126,14 +140,19 @@ class RcptCheck(Plugin[Settings]):
     # -- the hooks
 
     @hook
-    def smtp_rcpt(self, session: Session, recipient: Recipient) -> Verdict | None:
-        if recipient.is_vouched or not recipient.allowed:
-            return None
+    async def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
+        chkuser = self.chkuser_for(session)
+        return None if chkuser is None else await chkuser.sender(session, transaction)
+
+    @hook
+    async def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
         settings = self.settings_for(session)
-        good = self.lines(settings.goodrcptto)
-        if good is not None and is_listed(recipient.address, good.__contains__):
+        if recipient.allowed and self.is_good(settings, recipient.address):
             recipient.is_vouched = True
-            return None
+        chkuser = None if recipient.is_vouched else self.chkuser_for(session)
+        refused = None if chkuser is None else await chkuser.recipient(session, transaction, recipient)
+        if refused is not None or recipient.is_vouched or not recipient.allowed:
+            return refused
         limit = settings.brtlimit
         if not limit and not session.may_relay and self.all_valid(settings) is not None:
             limit = settings.validrcptto_limit
@@ -146,7 +165,7 @@ class RcptCheck(Plugin[Settings]):
         settings = self.settings_for(session)
         is_found = False
         if not recipient.is_vouched and not session.may_relay:
-            refused, is_found = await self.judge(settings, transaction, recipient)
+            refused, is_found = await self.judge(settings, session, transaction, recipient)
             if refused is not None:
                 session.bad_recipients += isinstance(refused, Reject)
                 return refused
@@ -162,8 +181,15 @@ class RcptCheck(Plugin[Settings]):
 
     # -- questions
 
+    def is_good(self, settings: Settings, address: bytes) -> bool:
+        """Return whether goodrcptto, the list or its cdb, has an address."""
+        good, more = self.lines(settings.goodrcptto), self.cdb(f"{settings.goodrcptto}.cdb")
+        return (good is not None and is_listed(address, good.__contains__)) or (
+            more is not None and is_listed(address, more.__contains__)
+        )
+
     async def judge(
-        self, settings: Settings, transaction: Transaction, recipient: Recipient
+        self, settings: Settings, session: Session, transaction: Transaction, recipient: Recipient
     ) -> tuple[Verdict | None, bool]:
         """Return the refusal of a recipient, if any, and whether it is known to be there."""
         address = recipient.address
@@ -175,6 +201,9 @@ class RcptCheck(Plugin[Settings]):
         valid = self.listed(settings, address)
         if valid is not None:
             return (None, True) if valid else (NOT_VALID, False)
+        chkuser = self.chkuser_for(session)
+        if chkuser is not None:
+            return await chkuser.mailbox(session, transaction, recipient), False
         if self.existence is None:
             return None, False
         return await self.look(self.existence, address)

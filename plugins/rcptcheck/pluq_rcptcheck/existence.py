@@ -79,6 +79,23 @@ class Existence:
         except Unseen:
             return Found.UNSEEN
 
+    def bounces_unknown(self, address: bytes) -> bool:
+        """Return whether a domain leaves unknown recipients to vpopmail's bounce-no-mailbox. Raises TemporaryFailure."""
+        channel, address = self._routing.get(self.clock()).route(address)
+        local, _, host = address.rpartition(b"@")
+        if channel != LOCAL:
+            return False
+        try:
+            account = self.account(local)
+            instructions = None if account is None else find_instructions(account, local, host)
+        except (Unseen, PermanentFailure):
+            return False
+        return (
+            instructions is not None
+            and instructions.default_start is not None
+            and _VDELIVERMAIL.search(instructions.text) is not None
+        )
+
     def account(self, local: bytes) -> Account | None:
         """Return who controls a local part."""
         try:
@@ -126,8 +143,8 @@ def find_visible_account(local: bytes) -> Account | None:
     return None if alias is None else alias._replace(dash=b"-", ext=local)
 
 
-def instructions_for(account: Account, local: bytes, host: bytes) -> Found:
-    """Return whether the user has instructions for an address."""
+def find_instructions(account: Account, local: bytes, host: bytes) -> dotqmail.DotQmail | None:
+    """Return what the user says of an address; None for a file that the delivery will wait for. Raises PermanentFailure, Unseen."""
     order = Order(account.user, account.home, local, account.dash, account.ext, host, b"", b"")
     try:
         home = dotqmail.open_home(account.home)
@@ -136,13 +153,21 @@ def instructions_for(account: Account, local: bytes, host: bytes) -> Found:
             raise Unseen from failure
         raise
     try:
-        instructions = dotqmail.find(order, home)
-    except PermanentFailure:
-        return Found.MISSING
+        return dotqmail.find(order, home)
     except TemporaryFailure:
-        return Found.YES  # there is a file; what is wrong with it the delivery will wait for
+        return None
     finally:
         os.close(home)
+
+
+def instructions_for(account: Account, local: bytes, host: bytes) -> Found:
+    """Return whether the user has instructions for an address."""
+    try:
+        instructions = find_instructions(account, local, host)
+    except PermanentFailure:
+        return Found.MISSING
+    if instructions is None:
+        return Found.YES
     if instructions.default_start is not None and _VDELIVERMAIL.search(instructions.text):
         return vpopmail_user(os.fsdecode(account.home), account.ext)
     return Found.YES
