@@ -4,6 +4,7 @@ CVE-2023-51764 to -51766 seen from the sending side.
 """
 
 import re
+import socket
 
 import pytest
 
@@ -44,3 +45,26 @@ def test_what_leaves_is_one_message_in_smtps_form(stack, far, injector):
         lines = message.split(b"\r\n")[:-2]
         assert all(line.startswith(b"..") for line in lines if line.startswith(b"."))
         assert b"MAIL FROM:<evil@x>" in message, "it is text"
+
+
+def test_what_came_by_smtp_leaves_as_one_message(stack, far):
+    """A bare LF is refused at the door; what is accepted leaves in SMTP's form."""
+    before = len(far.messages)
+    accepted = 0
+    for number, sequence in enumerate(SEQUENCES[:-1]):  # the last one does end a message
+        text = b"Subject: outer %d\r\n\r\nouter" % number + sequence + SMUGGLED
+        with socket.create_connection(("127.0.0.1", stack.port), 20) as sock, sock.makefile("rb") as lines:
+            lines.readline()
+            for command in (b"HELO x", b"MAIL FROM:<me@example.org>", b"RCPT TO:<you@far.example>", b"DATA"):
+                sock.sendall(command + b"\r\n")
+                lines.readline()
+            sock.sendall(text + b"\r\n.\r\n")
+            accepted += lines.readline().startswith(b"250")
+    assert accepted >= 8
+    wait_until(lambda: not stack.queued(), stack.told)
+    assert len(far.messages) == before + accepted
+    for message in far.messages[before:]:
+        assert not BARE.search(message)
+        assert message.count(b"\r\n.\r\n") == 1
+    commands = [command for session in far.sessions for command in session.commands]
+    assert not [command for command in commands if b"evil" in command]
