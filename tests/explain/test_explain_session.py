@@ -164,3 +164,16 @@ def test_any_file_is_a_script(data):
 def test_client_lines_stay_as_they_are():
     script = parse_script(b"EHLO x\n\n.\r\nC:not a letter line\n")
     assert [line for line, _ in script.lines] == [b"EHLO x", b"", b".", b"C:not a letter line"]
+
+
+def test_secrets_of_logins_are_not_shown(site, monkeypatch, capsys):
+    site.file("home/plugins/asker.py", ASKER.replace("XASK", "AUTH"))
+    site.control("pluq.toml", '[profile.mx]\nplugins = ["asker"]\n')
+    client = site.file("client", "AUTH LOGIN am9l\nc2VjcmV0\nNOOP\n")
+    for words in ((), ("--json",)):
+        monkeypatch.setattr(sys, "argv", ["pluq explain", "--session", str(client), *words])
+        assert explain.main() == 0
+        out = capsys.readouterr().out
+        assert "AUTH LOGIN (not shown)" in out
+        assert "am9l" not in out
+        assert "NOOP" in out

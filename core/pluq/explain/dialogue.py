@@ -19,6 +19,7 @@ from pluq.explain.rehearsal import Exchange, Rehearsal
 from pluq.explain.step import Found
 from pluq.smtpd.offline import blur, client_line
 
+HIDDEN = b"(not shown)"
 _MARKED = re.compile(r"^(?:[CSEKQ]:|#|\s*$)")
 
 
@@ -94,10 +95,19 @@ async def replay(rehearsal: Rehearsal, script: Script) -> list[Turn]:
         for line, recorded in script.lines:
             if rehearsal.is_over:
                 break
-            turns.append(Turn(line, await rehearsal.say(line), recorded))
+            shown = without_secret(line, rehearsal.awaits_secret)
+            turns.append(Turn(shown, await rehearsal.say(line), recorded))
     finally:
         await rehearsal.end()
     return turns
+
+
+def without_secret(line: bytes, is_secret: bool) -> bytes:
+    """Return a line as it may be shown: passwords are for nobody's screen."""
+    if is_secret:
+        return HIDDEN
+    words = line.split(b" ", 2)
+    return b" ".join([*words[:2], HIDDEN]) if words[0].upper() == b"AUTH" and len(words) > 2 else line
 
 
 def turn_lines(turn: Turn) -> list[str]:

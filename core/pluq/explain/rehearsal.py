@@ -119,6 +119,11 @@ class Rehearsal:
         return self._driver.is_closed
 
     @property
+    def awaits_secret(self) -> bool:
+        """True if the next line is part of a login."""
+        return self._driver.is_waiting and self._line[:5].upper() == b"AUTH "
+
+    @property
     def is_discarding(self) -> bool:
         """True if a plugin wants the message of this transaction dropped."""
         return self._smtp.is_discarding
@@ -142,7 +147,8 @@ class Rehearsal:
 
     async def say(self, line: bytes) -> Exchange:
         """Send a line, without its line end."""
-        self._line = line
+        if not self._driver.is_waiting:
+            self._line = line
         self._smtp.feed(line + b"\r\n")
         self._driver.wake(True)
         return await self._exchange()
