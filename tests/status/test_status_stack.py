@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -237,3 +238,30 @@ def test_the_end_of_a_certificate_and_shares_of_tls_are_known(folder):
     assert "control/servercert.pem expires in" in one.get("/health")[1]
     one.stop()
     assert [event["tls"] for event in one.events("accepted")] == ["TLSv1.3"]
+
+
+def test_neither_passwords_nor_what_carries_them_get_into_the_log(folder):
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    one = Watched(folder)
+    text = SITE.format(port=one.port, status=one.status_port, form="both")
+    one.control("pluq.toml", text.replace('["size", "badmail"]', '["size", "tls", "auth"]\nauth.delay = 0.1'))
+    one.run("pluq", "tls", "self-signed")
+    one.run("pluq", "auth", "passwd", "ann@example.org", input=b"correct horse\n")
+    one.start()
+    with one.client() as client:
+        client.starttls()
+        client.ehlo()
+        for password in ("battery staple", "correct horse"):
+            told = base64.b64encode(f"\0ann@example.org\0{password}".encode()).decode()
+            code = client.docmd("AUTH", f"PLAIN {told}")[0]
+        assert code == 235
+        client.sendmail("ann@example.org", ["joe@example.org"], "Subject: logged in\n\nthe body\n")
+    one.wait_mail("logged in")
+    one.wait_figure('pluq_refused_total{profile="mx",reason="auth"}', 1)
+    one.wait_figure('pluq_accepted_total{profile="mx",tls="TLSv1.3",login="PLAIN"}', 1)
+    one.stop()
+    assert [event["reason"] for event in one.events("refused")] == ["auth"]
+    assert [event["user"] for event in one.events("accepted")] == ["ann@example.org"]
+    log = one.log.read_text(errors="replace")
+    for secret in ("correct horse", "battery staple", told, "the body", "logged in"):
+        assert secret not in log

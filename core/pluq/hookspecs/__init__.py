@@ -302,7 +302,10 @@ def forward_envelope(delivery: Delivery, environment: Mapping[str, str]) -> Verd
 
 
 def observe(event: Mapping[str, Any]) -> None:
-    """One event: a verdict, an error, a delivery, a change of state. Never slow the caller down."""
+    """One event: a verdict, an error, a delivery, a change of state. Never slow the caller down.
+
+    A verdict ("verdict": plugin, hook, verdict, shadow) and a failure ("plugin_error": plugin, hook, error) have in `given` what the hook was given.
+    """
 
 
 KINDS: Mapping[str, Kind] = {
