@@ -34,8 +34,6 @@ from pluq_dkim.verify import Policy, verify_message
 RSA = rsa.generate_private_key(65537, 2048)
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 FORMS = {"r": "relaxed/relaxed", "s": "simple/simple", "t": "relaxed/simple", "u": "simple/relaxed"}
-NOW = int(time.time())
-
 HEADER = (
     b"Received: from x\nFrom: Joe \t <joe@example.org>\nTo: ann@example.net,\n\t bob@example.net  \nSubject: hello\n  world\t again \n"
     b"Date: Sat, 21 Nov 2026 13:00:00 +0000\nMessage-ID: <1@example.org>\nReferences: <a@b>\n <c@d>\nMIME-Version: 1.0\n"
@@ -97,7 +95,9 @@ async def signed_by_us(home: Home, letter: str, body: bytes, more: str = "") -> 
 async def verified_by_us(message: bytes, known: dict[str, Any] | None = None) -> list[Finding]:
     with FakeDns(known or zone()) as server:
         resolver = Resolver([server.address])
-        found = await verify_message(Message.from_bytes(message), resolver, Policy(accept_partial_body=True), NOW)
+        found = await verify_message(
+            Message.from_bytes(message), resolver, Policy(accept_partial_body=True), int(time.time())
+        )
         await resolver.close()
     return found
 
