@@ -169,6 +169,19 @@ def test_updates_can_be_paused_with_the_keyboard(browser, url):
     assert browser.value("document.getElementById('refresh').getAttribute('aria-pressed')") == "true"
 
 
+def test_an_update_brings_what_is_new_and_leaves_open_what_was_open(browser, url):
+    browser.visit(url)
+    browser.value("document.getElementById('main').prepend('out of date'); document.getElementById('day').open = true")
+    for _ in range(2):  # paused, and resumed: that asks at once
+        browser.value("document.getElementById('refresh').click()")
+    deadline = time.monotonic() + PATIENCE
+    while "out of date" in browser.value("document.getElementById('main').textContent"):
+        assert time.monotonic() < deadline
+    assert browser.value("document.getElementById('day').open") is True
+    assert browser.value("document.getElementById('note').textContent") == ""
+    assert browser.complaints() == ([], [])
+
+
 def test_the_facts_are_there_without_a_script(browser, url):
     browser.visit(url, scripts=False)
     assert browser.value("document.getElementById('refresh').hidden") is True

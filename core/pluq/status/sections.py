@@ -55,7 +55,7 @@ def tiles(snapshot: Snapshot, history: History, began: float) -> str:
         (
             "Oldest",
             span(oldest) if waiting else "none",
-            "since it came" if waiting else "the queue is empty",
+            "since it came" if waiting else "nothing waits",
             "",
         ),
         ("Under way", short(under_way), f"of {limit:,.0f}", ""),
@@ -265,7 +265,7 @@ def shares(snapshot: Snapshot) -> str:
             [
                 "none" if value == "no" else escape(value),
                 f"{count / total:.0%}",
-                bar(count / total, "rest" if value == "no" else "fill"),
+                bar(count / total, "new" if value == "no" else "fill"),
             ]
             for value, count in sorted(found.items(), key=lambda item: (item[0] == "no", -item[1]))
         ]
