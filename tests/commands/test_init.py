@@ -37,7 +37,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("profiles", CHOICES, ids=lambda names: "-".join(names) or "stock")
 def test_a_new_home_passes_the_check_and_making_it_again_changes_nothing(tmp_path, profiles):
-    pytest.importorskip("spf")
+    if {"mx", "submission"} & set(profiles):
+        pytest.importorskip("spf")
+        pytest.importorskip("cryptography")
     words = [word for name in profiles for word in ("--profile", name)]
     made = init(tmp_path, *words)
     assert made.returncode == 0, made.stderr
@@ -213,3 +215,11 @@ def test_root_without_the_qmail_users_is_told_what_that_means(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["pluq init", "--home", str(tmp_path / "home"), *NAMES])
     assert command.main() == 0
     assert "everything will run as root; --users makes them" in capsys.readouterr().err
+
+
+def test_a_profile_whose_libraries_are_not_installed_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["pluq init", "--home", str(tmp_path / "home"), *NAMES, "--profile", "mx"])
+    assert command.main() == 100
+    assert "need cryptography and spf, which pip install 'pluq[all]' brings" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()

@@ -125,6 +125,9 @@ def refuse_contradictions(options: Namespace, home: Home) -> None:
         raise Refused(
             "--profile mini and --server belong together: the addresses of the hosts that take our mail by QMQP"
         )
+    absent = absent_modules(options)
+    if absent:
+        raise Refused(f"these profiles need {' and '.join(absent)}, which pip install 'pluq[all]' brings")
     missing = missing_profiles(options, home)
     if missing:
         from pluq.supervisor.starters import HEAD, toml
@@ -133,6 +136,16 @@ def refuse_contradictions(options: Namespace, home: Home) -> None:
         raise Refused(
             f"{home.control('pluq.toml')} is there and has no profile {', '.join(missing)}; it is yours to change. This would do:\n\n{text}"
         )
+
+
+def absent_modules(options: Namespace) -> list[str]:
+    """Return what the plugins of the wanted profiles would miss when they are first asked, each time with 451."""
+    from importlib.util import find_spec
+
+    from pluq.supervisor.starters import STARTERS
+
+    wanted = {module for name in options.profile for module in STARTERS[name].modules}
+    return sorted(module for module in wanted if find_spec(module) is None)
 
 
 def missing_profiles(options: Namespace, home: Home) -> list[str]:

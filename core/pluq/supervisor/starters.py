@@ -27,7 +27,8 @@ HEAD = """\
 class Starter:
     """`profiles` are tables of pluq.toml; `{port:N}` stands for the list of addresses with port N, `{local:N}` for those of this machine alone.
 
-    `remote` are the plugins that deliveries to other hosts want for it, `tables` the names of its profiles. `files` are control files.
+    `remote` are the plugins that deliveries to other hosts want for it, `tables` the names of its profiles. `files` are control files,
+    `modules` what its plugins import from other distributions when they are first asked.
     """
 
     what: str
@@ -35,7 +36,7 @@ class Starter:
     tables: tuple[str, ...] = ()
     remote: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
-    has_queue: bool = True
+    modules: tuple[str, ...] = ()
     needs_certificate: bool = False
     signs: bool = False
 
@@ -54,6 +55,7 @@ spf.behavior = 3
         ("mx",),
         ("ipv6", "tls"),
         {"tcp.smtp": f"{LOOPBACK_MAY_RELAY}:allow\n"},
+        ("cryptography", "spf"),
         needs_certificate=True,
     ),
     "submission": Starter(
@@ -76,6 +78,7 @@ tls.implicit = true
         ("submission", "submissions"),
         ("ipv6", "tls", "dkim"),
         {"tcp.submission": ":allow\n"},
+        ("cryptography",),
         needs_certificate=True,
         signs=True,
     ),
@@ -95,7 +98,6 @@ size.databytes = {bytes}
     ),
     "mini": Starter(
         "has no queue: all mail of this host goes to the servers in qmqpservers at once",
-        has_queue=False,
     ),
 }
 REMOTE_ORDER = ("ipv6", "tls", "dkim")
