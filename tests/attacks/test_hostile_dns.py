@@ -6,8 +6,10 @@ All plugins that look things up are on, over real DNS packets, and every name of
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +30,13 @@ SIGNATURE = (
     b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=evil.test; s=s%d; h=from; "
     b"bh=frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY=; b=AAAA\r\n"
 )
-MESSAGE = (
+ARC = (
+    b"ARC-Seal: i=1; a=rsa-sha256; t=1; cv=none; d=evil.test; s=s1; b=AAAA\r\n"
+    b"ARC-Message-Signature: i=1; a=rsa-sha256; c=relaxed/relaxed; d=evil.test; s=s2; t=1; h=from;\r\n"
+    b" bh=frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY=; b=AAAA\r\n"
+    b"ARC-Authentication-Results: i=1; evil.test; none\r\n"
+)
+MESSAGE = ARC + (
     b"".join(SIGNATURE % number for number in range(50)) + b"From: a@evil.test\r\nSubject: x\r\n\r\nhello\r\n.\r\n"
 )
 
@@ -90,6 +98,22 @@ OUT_OF_REACH = {
 }
 
 
+# Those that look something up for a message; `plugins` makes them all.
+LOOKING = {"arc", "badmail", "dkim", "dmarc", "dnsbl", "rcptcheck", "spf"}
+
+
+def plugins(resolver: Resolver, behavior: int) -> list[Any]:
+    return [
+        plugin("badmail", resolver, mfcheck=1),
+        plugin("rcptcheck", resolver),
+        plugin("spf", resolver, behavior=behavior, helo=True),
+        plugin("dnsbl", resolver, lists=("list.test",)),
+        plugin("dkim", resolver, verify=True, max_signatures=50),
+        plugin("arc", resolver),
+        plugin("dmarc", resolver),
+    ]
+
+
 def plugin(name: str, resolver: Resolver, **settings: Any) -> Any:
     return make_plugin(installed()[name].load(), resolver=lambda: resolver, **settings)
 
@@ -119,12 +143,7 @@ async def send(talk: Talk) -> list[str]:
 async def test_a_message_is_answered_in_time_with_few_queries(name: str, behavior: int) -> None:
     with FakeDns(fallen(ZONES[name])) as server:
         resolver = Resolver([server.address, server.address, server.address])
-        plan = plan_of(
-            plugin("badmail", resolver, mfcheck=1),
-            plugin("spf", resolver, behavior=behavior, helo=True),
-            plugin("dnsbl", resolver, lists=("list.test",)),
-            plugin("dkim", resolver, verify=True, max_signatures=50),
-        )
+        plan = plan_of(*plugins(resolver, behavior))
         talk = Talk(plan=plan, remote_ip="192.0.2.7")
         began = time.monotonic()
         replies = await send(talk)
@@ -183,3 +202,14 @@ def test_a_part_is_bounded_by_the_whole() -> None:
     with contextlib.suppress(TemporaryFailure):
         part.spend()
     assert budget.queries < 0
+
+
+def test_every_plugin_that_looks_something_up_for_a_message_is_here() -> None:
+    assert {one.name for one in plugins(Resolver([]), 3)} == LOOKING
+    found = set()
+    for name, entry in installed().items():
+        folder = Path(sys.modules[entry.load().__module__].__file__ or "").parent
+        asks = any("dns_budget" in path.read_text() for path in folder.glob("*.py"))
+        if entry.value.startswith("pluq_") and asks:
+            found.add(name)
+    assert found == LOOKING
