@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +159,28 @@ def test_families_are_declared_once_with_a_sentence():
 
 def test_the_roles_of_the_board_are_those_of_the_stack():
     assert {"smtpd", "send", "queue", "rspawn", "lspawn"} <= set(ROLES)
+
+
+SAMPLE = re.compile(r'([a-z_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+')
+
+
+@given(st.lists(st.tuples(st.sampled_from(FAMILIES), st.text(max_size=8), st.floats(0, 1e12)), max_size=30))
+def test_what_prometheus_reads_is_well_formed(counted):
+    samples = []
+    for family, text, value in counted:
+        labels = dict.fromkeys(family.labels, text)
+        if family.kind == "histogram":
+            samples.append(Sample(f"{family.name}_bucket", {**labels, "le": "+Inf"}, float(int(value))))
+            samples.append(Sample(f"{family.name}_sum", labels, value))
+        else:
+            samples.append(Sample(family.name, labels, value))
+    seen, last = set(), None
+    for line in exposition(Totals(samples)).removesuffix("\n").split("\n") if samples else ():
+        if line.startswith("# HELP "):
+            last = line.split(" ")[2]
+            assert last not in seen, "each family once"
+            seen.add(last)
+        elif not line.startswith(f"# TYPE {last} "):
+            found = SAMPLE.fullmatch(line)
+            assert found, line
+            assert found[1] in (last, f"{last}_bucket", f"{last}_sum", f"{last}_count")
