@@ -30,8 +30,8 @@ ROLES = {
     "local": ("local_", "forward_"),
     "remote": ("remote_",),
 }
-# tls encrypts before auth says a password.
-FIRST = ("ipv6", "size", "tls", "auth", "spf", "dkim")
+# dane and mtasts want proofs that tls does not, and tls encrypts before auth says a password.
+FIRST = ("ipv6", "size", "dane", "mtasts", "tls", "auth", "spf", "dkim")
 # What would turn away a stranger who comes for the first time, and is tested for itself, only watches.
 WATCHING = ("greylist",)
 SETTINGS = {
@@ -46,7 +46,8 @@ badmail.mfcheck = 1
     "queue": 'taps.taps = ["T:^joe@:archive@example.org"]\n',
     "send": "bounce.bouncemaxbytes = 2000\n",
     "local": 'srs.domain = "srs.example"\nsrs.secrets = ["secret"]\n',
-    "remote": 'tls.required = true\nbind.outgoingip = "127.0.0.1"\nsrs.domain = ""\n',
+    "remote": 'tls.required = true\nbind.outgoingip = "127.0.0.1"\nsrs.domain = ""\n'
+    'dane.trusted_resolver = true\narc.domain = "example.org"\n',
 }
 
 
@@ -168,6 +169,8 @@ def received(site, signed, server):
     (mail,) = [path.read_text() for path in (site.maildir() / "new").iterdir()]
     assert "spf=pass" in mail
     assert "dkim=pass" in mail
+    assert "arc=none" in mail
+    assert "dmarc=none header.from=example.org" in mail
     assert "Received-SPF: pass" in mail
     assert mail.count("X-Filtered: yes\n") == 2
     assert ("1.0.0.127.list.test", "TXT", "udp") in server.queries
@@ -179,6 +182,7 @@ def forwarded(site, far, until):
         client.sendmail("bob@sender.example", ["mover@example.org"], "From: bob@sender.example\nSubject: on\n\nx\n")
     until(lambda: len(far.messages) == 2, site.told)
     commands = b"\n".join(far.sessions[-1].commands)
+    assert b"ARC-Seal: i=1; cv=none; " in far.messages[-1]
     assert re.search(rb"MAIL FROM:<SRS0=\S+=sender\.example=bob@srs\.example>", commands)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def drop(name: bytes, number: int) -> Change:
     return change
 
 
-def replace(old: bytes, new: bytes) -> Change:
+def exchange(old: bytes, new: bytes) -> Change:
     def change(message: bytes) -> bytes:
         assert old in message
         return message.replace(old, new, 1)
@@ -188,12 +189,12 @@ def replace(old: bytes, new: bytes) -> Change:
 
 BROKEN: Mapping[str, Change] = {
     "body": lambda message: message + b"more\n",
-    "subject": replace(b"Subject: hello", b"Subject: hallo"),
+    "subject": exchange(b"Subject: hello", b"Subject: hallo"),
     "another From": lambda message: message.replace(b"From:", b"From: x@evil.test\nFrom:", 1),
-    "a From below": replace(b"Subject:", b"From: x@evil.test\nSubject:"),
-    "the last results": replace(b"i=2; mx.two.test; spf=pass", b"i=2; mx.two.test; spf=fail"),
-    "earlier results": replace(b"i=1; mx.one.test; spf=pass", b"i=1; mx.one.test; spf=fail"),
-    "an earlier message signature": replace(
+    "a From below": exchange(b"Subject:", b"From: x@evil.test\nSubject:"),
+    "the last results": exchange(b"i=2; mx.two.test; spf=pass", b"i=2; mx.two.test; spf=fail"),
+    "earlier results": exchange(b"i=1; mx.one.test; spf=pass", b"i=1; mx.one.test; spf=fail"),
+    "an earlier message signature": exchange(
         b"ARC-Message-Signature: i=1; a=rsa", b"ARC-Message-Signature: i=1;  x=1; a=rsa"
     ),
     "no first seal": drop(b"arc-seal", 1),
@@ -208,17 +209,17 @@ BROKEN: Mapping[str, Change] = {
     "a huge number": lambda message: message.replace(b"i=1;", b"i=999;"),
     "a second seal": lambda message: b"ARC-Seal: i=2; a=rsa-sha256; cv=pass; d=evil.test; s=s; b=AAAA\n" + message,
     "a third seal alone": lambda message: b"ARC-Seal: i=3; a=rsa-sha256; cv=pass; d=evil.test; s=s; b=AAAA\n" + message,
-    "cv=fail": replace(b"cv=pass", b"cv=fail"),
-    "cv=none": replace(b"cv=pass", b"cv=none"),
-    "cv=pass at first": replace(b"cv=none", b"cv=pass"),
-    "cv= unknown": replace(b"cv=pass", b"cv=maybe"),
-    "no cv=": replace(b"cv=pass;", b""),
-    "h= in a seal": replace(b"cv=pass;", b"cv=pass; h=from;"),
-    "rsa-sha1": replace(b"cv=pass; a=rsa-sha256", b"cv=pass; a=rsa-sha1"),
-    "another kind of key": replace(b"cv=pass; a=rsa-sha256", b"cv=pass; a=ed25519-sha256"),
-    "a seal of somebody else": replace(b"cv=pass; a=rsa-sha256; d=two.test", b"cv=pass; a=rsa-sha256; d=one.test"),
-    "a selector without a key": replace(b"d=two.test; s=s", b"d=two.test; s=t"),
-    "tags that are none": replace(b"cv=pass;", b"cv=pass; cv=pass;"),
+    "cv=fail": exchange(b"cv=pass", b"cv=fail"),
+    "cv=none": exchange(b"cv=pass", b"cv=none"),
+    "cv=pass at first": exchange(b"cv=none", b"cv=pass"),
+    "cv= unknown": exchange(b"cv=pass", b"cv=maybe"),
+    "no cv=": exchange(b"cv=pass;", b""),
+    "h= in a seal": exchange(b"cv=pass;", b"cv=pass; h=from;"),
+    "rsa-sha1": exchange(b"cv=pass; a=rsa-sha256", b"cv=pass; a=rsa-sha1"),
+    "another kind of key": exchange(b"cv=pass; a=rsa-sha256", b"cv=pass; a=ed25519-sha256"),
+    "a seal of somebody else": exchange(b"cv=pass; a=rsa-sha256; d=two.test", b"cv=pass; a=rsa-sha256; d=one.test"),
+    "a selector without a key": exchange(b"d=two.test; s=s", b"d=two.test; s=t"),
+    "tags that are none": exchange(b"cv=pass;", b"cv=pass; cv=pass;"),
 }
 
 
@@ -401,6 +402,15 @@ async def test_a_missing_key_is_said_and_the_mail_goes_on(tmp_path: Path) -> Non
         Arc, home=Home(str(tmp_path)), role="remote", domain="here.test", key="control/domainkeys/%/s"
     ).check()
     assert make_plugin(Arc, home=Home(str(tmp_path)), role="remote", domain="../x").check()
+
+
+def test_a_key_that_only_root_may_read_is_no_fault(tmp_path: Path) -> None:
+    def refuse(path: str) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    plugin = make_plugin(Arc, home=home_with_key(tmp_path), role="remote", domain="here.test")
+    plugin.context = replace(plugin.context, read_file=refuse)
+    assert not plugin.check()
 
 
 def test_only_our_own_field_is_believed() -> None:
