@@ -25,6 +25,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pluq.config import Home, Ids
+    from pluq.config.site import Site
     from pluq.config.watching import Status
     from pluq.metrics import Board
     from pluq.supervisor.notify import Notifier
@@ -199,11 +201,22 @@ class Stack:
 
     def roles(self) -> list[Role]:
         """Bind what is to be bound, and return the stack. Raises ConfigError; then everything is as it was."""
-        from pluq.config.site import Profile, read_site
-        from pluq.listen.worker import worker_count
+        from pluq.config.site import read_site
 
         site = read_site(self._home)
-        found = self._ports.follow(site)
+        with self._ports.following(site) as found:
+            servers = self._servers_for(site, found)
+            if "pop3d" in servers and self._logins is None:
+                self._logins = logins(self._home, self._ids)
+        self._servers = servers
+        self._notifier.status("listening on " + (", ".join(map(str, found)) or "no port"))
+        return [*self._fixed, *(role for _, role in servers.values()), *([self._logins] if self._logins else [])]
+
+    def _servers_for(self, site: Site, found: Sequence[Port]) -> dict[str, tuple[object, Role]]:
+        """Return the roles that serve these ports, and what makes each of them another role when it changes."""
+        from pluq.config.site import Profile
+        from pluq.listen.worker import worker_count
+
         by_role: dict[str, list[Port]] = {}
         for port in found:
             by_role.setdefault(site.profiles.get(port.profile, Profile(port.profile)).role, []).append(port)
@@ -214,21 +227,19 @@ class Stack:
                 servers[name] = self._servers[name]
             else:
                 servers[name] = (shape, server(self._home, self._ids, name, its_ports))
-        self._servers = servers
-        if "pop3d" in by_role and self._logins is None:
-            self._logins = logins(self._home, self._ids)
-        self._notifier.status("listening on " + (", ".join(map(str, found)) or "no port"))
-        return [*self._fixed, *(role for _, role in servers.values()), *([self._logins] if self._logins else [])]
+        return servers
 
     def reload(self) -> list[Role] | None:
         """HUP: return the stack as it is to be from now on, None if it has to stay as it is; the administrator is told why."""
         from pluq.errors import ConfigError
 
-        if configuration_is_sound(self._home, self._ids):
-            try:
+        try:
+            if configuration_is_sound(self._home, self._ids):
                 return self.roles()
-            except ConfigError as error:
-                sys.stderr.write(f"pluq serve: {error}\n")
+        except ConfigError as error:
+            sys.stderr.write(f"pluq serve: {error}\n")
+        except Exception:  # a fault of ours, or modules that an upgrade has changed under us: mail goes on
+            traceback.print_exc()
         sys.stderr.write("pluq serve: nothing was reloaded: what was read before stays in force\n")
         sys.stderr.flush()
         self._notifier.status("the last reload was refused, see the log; what was read before stays in force")

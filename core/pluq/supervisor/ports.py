@@ -76,8 +76,12 @@ class Ports:
         passed = [] if listen else inherited(environment)
         return cls([parse_address(text) for text in listen], passed, environment.get("PLUQ_PROFILE"))
 
-    def follow(self, site: Site) -> list[Port]:
-        """Listen where this site wants it, and nowhere else. Raises ConfigError; then everything is as it was."""
+    @contextmanager
+    def following(self, site: Site) -> Iterator[list[Port]]:
+        """Listen where this site wants it, and nowhere else; what is not wanted any more is let go at the end.
+
+        Raises ConfigError. Then, and when the body fails, everything is as it was.
+        """
         ready = [Port(sock, self._profile_of(sock, name, site)) for sock, name in self._passed]
         wishes = {wish.address: wish for wish in self._wishes(site, ready)}
         going = [sock for address, sock in self._bound.items() if address not in wishes]
@@ -86,13 +90,13 @@ class Ports:
             try:
                 for address in wishes.keys() - self._bound.keys():
                     new[address] = wishes[address].bind()
-            except ConfigError:
+                bound = {address: new.get(address) or self._bound[address] for address in wishes}
+                yield ready + [Port(sock, wishes[address].profile) for address, sock in bound.items()]
+            except BaseException:
                 close_all(new.values())
                 raise
-        bound = {**self._bound, **new}
-        self._bound = {address: bound[address] for address in wishes}
+        self._bound = bound
         close_all(going)
-        return ready + [Port(sock, wishes[address].profile) for address, sock in self._bound.items()]
 
     def _profile_of(self, sock: socket.socket, name: str, site: Site) -> str:
         """Return whom a passed socket serves. Raises ConfigError: a port must not fall to another profile by accident."""
