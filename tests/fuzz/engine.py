@@ -6,7 +6,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["pluq", "pluq_auth", "pluq_dkim", "pluq_spf", "pluq_spp", "pluq_srs"]):
+PLUGINS = ("arc", "auth", "dane", "dkim", "dmarc", "mtasts", "spf", "spp", "srs")
+
+with atheris.instrument_imports(include=["pluq", *(f"pluq_{name}" for name in PLUGINS)]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":

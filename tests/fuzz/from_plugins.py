@@ -1,20 +1,29 @@
-"""Parsers of the plugins: DKIM signatures and keys, SPF records, SRS addresses, AUTH responses, files of passwords, programs' output."""
+"""Parsers of the plugins: signatures, seals and keys, SPF, DMARC and MTA-STS policies, certificates for DANE, SRS addresses, AUTH responses, files of
+passwords, programs' output.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 
 from tests.fuzz.streams import Records, Responses, finish
 
 from pluq.dns import Budget
-from pluq.errors import ConfigError
+from pluq.dns.codec import Tlsa
+from pluq.errors import ConfigError, ProtocolError
 from pluq.hookspecs.message import Message
+from pluq_arc.verify import verify_chain
 from pluq_auth import mechanisms, scram
 from pluq_auth.dialogue import Dialogue, Ended
 from pluq_auth.dovecot import parse_fields
 from pluq_auth.users import parse_users
+from pluq_dane.records import proves, usable
 from pluq_dkim.options import Options, parse_filter_line, parse_key_line, parse_options
 from pluq_dkim.verify import Policy, verify_message
+from pluq_dmarc.author import authors
+from pluq_dmarc.record import parse_record
+from pluq_mtasts.policy import parse_policy, policy_id
 from pluq_spf.evaluate import Client, evaluate
 from pluq_spp.output import commands, refusal
 from pluq_srs.rewriter import Rewriter, SrsError
@@ -37,6 +46,35 @@ def dkim_files(data: bytes) -> None:
             parse(line)
 
 
+def arc(data: bytes) -> None:
+    """A message that was passed on, and the record of every key."""
+    record, _, text = data.partition(b"\0")
+    resolver = Records({"TXT": (record,)})
+    finish(verify_chain(Message.from_bytes(text), resolver, Budget.of_message(), NOW))
+
+
+def dmarc(data: bytes) -> None:
+    """A stranger's policy, and the header whose author it is about."""
+    parse_record(data)
+    authors(data)
+
+
+def mta_sts(data: bytes) -> None:
+    policy_id(data.split(b"\0"))
+    with contextlib.suppress(ProtocolError):
+        parse_policy(data).covers("mx.example.org")
+
+
+def dane(data: bytes) -> None:
+    """A server's certificates, of which each TLSA record might mean one."""
+    chain = data.split(b"-----")
+    records = usable(
+        [Tlsa(usage, selector, matching, data[:32]) for usage in (2, 3) for selector in (0, 1) for matching in (0, 1)]
+    )
+    records += [Tlsa(2, 0, 1, hashlib.sha256(one).digest()) for one in chain]
+    proves(records, chain, ["mx.example.org"])
+
+
 def spf(data: bytes) -> None:
     """A stranger's record, to which each of its includes and redirects leads again, and his name in its macros."""
     record, _, sender = data.partition(b"\0")
@@ -52,8 +90,7 @@ def srs(data: bytes) -> None:
             rewriter.reverse(one)
     if b"@" in data:
         with contextlib.suppress(SrsError):
-            made = rewriter.forward(data)
-            assert len(made.split(b"\n")) == len(data.split(b"\n"))
+            assert rewriter.forward(data).count(b"\n") <= data.count(b"\n")
 
 
 def logins(data: bytes) -> None:

@@ -7,11 +7,15 @@ else it promises.
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.fuzz import from_files, from_network, from_plugins
+
+from pluq_tls.selfsigned import make_certificate
 
 FOUND = Path(__file__).with_name("found")
 SESSION = b"EHLO x\r\nMAIL FROM:<a@b> SIZE=3\r\nRCPT TO:<x@example.org>\r\nDATA\r\nSubject: hi\r\n\r\n..dot\r\n.\r\nRSET\r\nQUIT\r\n"
@@ -24,6 +28,18 @@ KEY = (
     b"jNQlTRZ0c+xRMNULG5PbJTZHKjD16BA7qGmaGGZyT4LffOhWhWwVaQYzDy8lvCnjbNDdcCdCR4lSSoPUpgwA/Nzn6WO41nHD7dFQIDAQAB"
 )
 SIGNED_NOW = SIGNED.replace(b"MIGf", KEY).replace(b" t=1; x=2;", b"").replace(b" l=3;", b"").replace(b"t=s; ", b"")
+SEALED = (
+    SIGNED_NOW.replace(
+        b"DKIM-Signature: v=1;",
+        b"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=example.org; s=s1; b=AAAA\nARC-Message-Signature: i=1;",
+    )
+    .replace(b" i=@example.org;", b"")
+    .replace(b"From: a@", b"ARC-Authentication-Results: i=1; x; spf=pass\nFrom: a@")
+)
+CERTIFICATE = ssl.PEM_cert_to_DER_cert(
+    "-----BEGIN CERT"
+    + make_certificate(["mx.example.org"], 30, datetime.now(UTC)).decode().partition("-----BEGIN CERT")[2]
+)
 DNS = bytes.fromhex(
     "0000818000010001000000000765786d616d706c65036f726700000f0001c00c000f00010000003c0009000a046d61696cc00c"
 )
@@ -60,6 +76,10 @@ TARGETS = {
     "cdb": Target(from_files.cdb, (bytes(2048), b"\0\x08\0\0\1\0\0\0" * 256 + b"\3\0\0\0\1\0\0\0joex")),
     "site-file": Target(from_files.site_file, (TOML, b"[remote]\nplugins=['tls']\n[profile.a]\ntls.required=true\n")),
     "dkim": Target(from_plugins.dkim, (SIGNED, SIGNED_NOW)),
+    "arc": Target(from_plugins.arc, (SEALED,)),
+    "dmarc": Target(from_plugins.dmarc, (b"v=DMARC1; p=none; sp=reject; pct=5; rua=mailto:a@b", b"From: (c) \"a@b\" <d@e.f>, g: h@i.j;\nTo: x\n")),
+    "mta-sts": Target(from_plugins.mta_sts, (b"version: STSv1\nmode: enforce\nmx: *.example.org\nmax_age: 600\n", b"v=STSv1; id=1\0x")),
+    "dane": Target(from_plugins.dane, (CERTIFICATE, CERTIFICATE + b"-----" + CERTIFICATE)),
     "dkim-files": Target(from_plugins.dkim_files, (b"-c r -x 60 -i a@b -l", b"example.org:/key:A=b,C=d", b"x:remote:/bin/qmail-dkim:A=b")),
     "spf": Target(from_plugins.spf, (b"include:a.b a mx/24 ptr ip4:1.2.3.0/24 exists:%{i}._%{l1r-}.%{d} ~all\0a-b@c", b"redirect=a.b exp=%{h}")),
     "srs": Target(from_plugins.srs, (b"SRS0=abcd=AB=example.com=joe@example.org", b"=abcd=host==efgh=AB=c.d=joe@x", b"joe@example.net")),
