@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,24 @@ def test_a_message_that_nobody_has_looked_at_can_be_held_on_a_stopped_queue(new_
     assert stack.subjects() == ["late"]
     assert queue(stack, "release").stdout == "1 released\n"
     stack.wait_mail("early")
+
+
+def open_files(pid):
+    try:
+        return " ".join(os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return ""  # one was closed meanwhile
+
+
+def test_an_order_outlives_the_death_of_the_scheduler(deferring, until):
+    pid = deferring.role_pids()["send"]
+    os.kill(pid, signal.SIGSTOP)
+    command = [str(BIN / "pluq"), "queue", "hold", "--all", "--home", deferring.home.path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    until(lambda: "socket" in open_files(process.pid), "a connection to the scheduler")
+    os.kill(pid, signal.SIGKILL)
+    assert process.communicate(timeout=60)[0] == "2 held\n"
+    assert len(listed(deferring, "--held")) == 2
 
 
 def test_another_scheduler_is_not_disturbed(deferring):

@@ -160,18 +160,13 @@ class Run:
 
     def _order(self, wanted: dict[int, int]) -> dict[int, Outcome]:
         """Have it carried out, by the scheduler if one runs."""
-        import socket
-
-        from pluq.store import unix
-
         try:
-            sock = unix.connect(f"{self._home.run}/send", socket.SOCK_SEQPACKET, ANSWER_SECONDS)
+            line = SchedulerLine(self._home)
         except (FileNotFoundError, ConnectionRefusedError):
             return self._without_scheduler(wanted)
         except PermissionError:
             raise Refused("only root may do that") from None
-        with sock:
-            return self._in_packets(wanted, lambda order: ask(sock, order))
+        return self._in_packets(wanted, line.obey)
 
     def _in_packets(self, wanted: dict[int, int], obey: Obey) -> dict[int, Outcome]:
         """Give the order packet by packet; what fails is tried again: the scheduler may just be busy with the message."""
@@ -248,21 +243,48 @@ def packets(items: Iterable[tuple[int, int]]) -> Iterator[dict[int, int]]:
         yield packet
 
 
-def ask(sock: object, order: Order) -> dict[int, Outcome]:
-    """Give one order to the scheduler and wait for its answer. Raises Refused."""
-    import socket
+class SchedulerLine:
+    """Our connection to the scheduler. One that dies is started again by the supervisor, who holds the socket."""
 
-    from pluq.wire.steer import PACKET_BYTES, decode_answer, encode_order
+    def __init__(self, home: Home) -> None:
+        """Connect. Raises OSError."""
+        self._path = f"{home.run}/send"
+        self._connect()
 
-    assert isinstance(sock, socket.socket)
-    try:
-        sock.sendall(encode_order(order))
-        answer = sock.recv(PACKET_BYTES)
-    except TimeoutError:
-        raise Refused("the scheduler does not answer; what it did so far holds") from None
-    if not answer:
-        raise Refused("the scheduler hung up; only root may give orders")
-    return decode_answer(answer)
+    def _connect(self) -> None:
+        import socket
+
+        from pluq.store import unix
+
+        self._sock = unix.connect(self._path, socket.SOCK_SEQPACKET, ANSWER_SECONDS)
+
+    def obey(self, order: Order) -> dict[int, Outcome]:
+        """Give one order and wait for the answer. Raises Refused, OSError."""
+        import time
+
+        from pluq.wire.steer import decode_answer, encode_order
+
+        packet = encode_order(order)
+        for _ in range(TRIES):
+            answer = self._ask(packet)
+            if answer:
+                return decode_answer(answer)
+            time.sleep(TRY_PAUSE_SECONDS)
+            self._sock.close()
+            self._connect()
+        raise Refused("the scheduler hangs up; what it did so far holds")
+
+    def _ask(self, packet: bytes) -> bytes:
+        """Return the answer, nothing if the scheduler hung up."""
+        from pluq.wire.steer import PACKET_BYTES
+
+        try:
+            self._sock.sendall(packet)
+            return self._sock.recv(PACKET_BYTES)
+        except TimeoutError:
+            raise Refused("the scheduler does not answer; what it did so far holds") from None
+        except (BrokenPipeError, ConnectionResetError):
+            return b""
 
 
 def forget_timeouts(home: Home) -> None:
