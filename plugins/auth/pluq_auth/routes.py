@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import os
 from collections.abc import Sequence
 
 from pluq.errors import ConfigError
@@ -96,6 +95,4 @@ def complaints(controls: ControlFiles) -> list[str]:
             except ValueError as error:
                 who = line.partition(b":")[0].decode("utf-8", "replace")
                 found.append(f"{controls.path(name)}: {who}: {error}")
-    if os.path.exists(controls.path("authsender")) and not os.path.exists(controls.path("authsenders")):
-        found.append(f"{controls.path('authsender')}: nobody reads it; the file is called authsenders")
     return found

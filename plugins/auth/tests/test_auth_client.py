@@ -110,10 +110,9 @@ def test_a_line_that_cannot_be_read_names_its_file(home: Home) -> None:
 
 
 def test_check_names_the_lines_that_nobody_can_use(home: Home) -> None:
-    write(home, smtproutes=":relay|user\nb.example:relay|u|p\nc.example:\n", authsender="a:b|c|d\n")
-    first, second = make_plugin(Auth, home=home, role="remote").check()
-    assert first == f"{home.control('smtproutes')}: : a login is |USER|PASSWORD"
-    assert second.endswith("authsender: nobody reads it; the file is called authsenders")
+    write(home, smtproutes=":relay|user\nb.example:relay|u|p\nc.example:\n")
+    (fault,) = make_plugin(Auth, home=home, role="remote").check()
+    assert fault == f"{home.control('smtproutes')}: : a login is |USER|PASSWORD"
 
 
 def test_port_465_means_tls_from_the_first_byte(home: Home) -> None:
