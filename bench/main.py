@@ -115,6 +115,8 @@ def write_files(folder: str, results: report.Results, idle: dict[str, int]) -> N
     os.makedirs(folder, exist_ok=True)
     with open(f"{folder}/results.json", "w") as file:
         file.write(report.as_json(results, idle))
+    with open(f"{folder}/results.md", "w") as file:
+        file.write(report.markdown(results, idle))
     try:
         report.plot(results, f"{folder}/results.png")
     except ImportError:

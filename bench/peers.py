@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from bench import processes
 
@@ -43,14 +44,17 @@ class Peer:
     port: int = 0
     roots: list[int] = field(default_factory=list)
     name = "peer"
+    has_banner = True
     most_recipients = 1
     """In one SMTP transaction of its own."""
-    prefix: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = field(init=False)
     """A program, with its arguments, that every process of the peer is started under."""
+    under: ClassVar[tuple[str, ...]] = ()
     helpers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     """Processes that are no part of the peer, and not counted."""
 
     def __post_init__(self) -> None:
+        self.prefix = self.under
         self.port = free_port()
         self.milter_port = free_port()
         self.signed = f"{self.folder}/signed"
@@ -111,6 +115,10 @@ class Peer:
         return process.pid
 
     def wait_ready(self) -> None:
+        """Wait for the banner; where TLS comes first, for a listener."""
+        if not self.has_banner:
+            self.wait_port(self.port)
+            return
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             try:

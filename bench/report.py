@@ -14,6 +14,7 @@ from bench.workloads import WORKLOADS, Result
 # workload -> peer -> its runs
 Results = Mapping[str, Mapping[str, Sequence[Result]]]
 OURS = "pluq"
+COLUMNS = 4
 
 
 def median(runs: Sequence[Result], what: str) -> float:
@@ -35,6 +36,55 @@ def table(results: Results) -> str:
                 f" {median(runs, 'cpu_us'):11.0f} {median(runs, 'memory') / 2**20:8.1f} {ratio:>8}"
             )
     return "\n".join(lines)
+
+
+def markdown(results: Results, idle: Mapping[str, int]) -> str:
+    """Return what docs/performance.md shows: rates and CPU beside each other, and where our CPU goes."""
+    peers = list(dict.fromkeys(peer for by_peer in results.values() for peer in by_peer))
+    head = ["workload", *(f"{peer}: delivered/s (accepted/s), CPU, memory" for peer in peers), "pluq is"]
+    lines = [row(head), row(["---"] * len(head))]
+    for workload, by_peer in results.items():
+        cells = [cell(by_peer[peer]) if by_peer.get(peer) else "" for peer in peers]
+        lines.append(row([WORKLOADS[workload].about, *cells, ratios(by_peer)]))
+    lines += ["", "Where pluq's CPU goes, microseconds a message (a recipient, where there are many):", ""]
+    roles = {
+        "smtpd": "pluq-smtpd",
+        "queue": "pluq-queue",
+        "send": "pluq-send",
+        "local": "pluq-lspawn",
+        "remote": "pluq-rspawn",
+    }
+    lines += [row(["workload", *roles]), row(["---"] * (len(roles) + 1))]
+    for workload, by_peer in results.items():
+        runs = by_peer.get(OURS, [])
+        if runs:
+            used = [statistics.median(run.by_program.get(name, 0.0) for run in runs) for name in roles.values()]
+            lines.append(row([WORKLOADS[workload].about, *(f"{us:.0f}" if us >= 1 else "" for us in used)]))
+    told = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in idle.items())
+    lines += ["", f"An idle stack takes (PSS of all processes): {told}."] if idle else []
+    return "\n".join(lines) + "\n"
+
+
+def row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def cell(runs: Sequence[Result]) -> str:
+    cpu, memory = median(runs, "cpu_us"), median(runs, "memory") / 2**20
+    return f"{median(runs, 'delivered'):.0f} ({median(runs, 'accepted'):.0f}), {cpu:.0f} us, {memory:.0f} MiB"
+
+
+def ratios(by_peer: Mapping[str, Sequence[Result]]) -> str:
+    """Return how many times as fast we deliver, and in brackets how many times less CPU we use, than each peer."""
+    ours = by_peer.get(OURS)
+    others = [(peer, runs) for peer, runs in by_peer.items() if peer != OURS and runs]
+    if not ours:
+        return ""
+    told = []
+    for peer, runs in others:
+        faster = median(ours, "delivered") / median(runs, "delivered")
+        told.append(f"{faster:.1f} x {peer} ({median(runs, 'cpu_us') / max(median(ours, 'cpu_us'), 1):.1f} x)")
+    return ", ".join(told)
 
 
 def programs(results: Results) -> str:
@@ -69,8 +119,12 @@ def plot(results: Results, path: str) -> None:
     from matplotlib import pyplot
 
     peers = list(dict.fromkeys(peer for by_peer in results.values() for peer in by_peer))
-    figure, axes = pyplot.subplots(1, len(results), figsize=(3 * len(results), 3.6), squeeze=False)
-    for axis, (workload, by_peer) in zip(axes[0], results.items(), strict=True):
+    columns = min(len(results), COLUMNS)
+    rows = -(-len(results) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(3.2 * columns, 3.2 * rows), squeeze=False)
+    for axis in axes.flat[len(results) :]:
+        axis.set_visible(False)
+    for axis, (workload, by_peer) in zip(axes.flat, results.items(), strict=False):
         heights = [median(by_peer[peer], "delivered") if by_peer.get(peer) else 0 for peer in peers]
         bars = axis.bar(peers, heights, color=[f"C{index}" for index in range(len(peers))])
         axis.bar_label(bars, fmt="%.0f")

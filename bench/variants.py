@@ -218,13 +218,13 @@ UNDER_STRACE = (
 class SlowPluq(Pluq):
     """Every sync takes 5 ms more."""
 
-    prefix = UNDER_STRACE
+    under = UNDER_STRACE
 
 
 class SlowPostfix(Postfix):
     """Every sync takes 5 ms more."""
 
-    prefix = UNDER_STRACE
+    under = UNDER_STRACE
 
 
 def missing_program(*programs: str) -> str | None:
