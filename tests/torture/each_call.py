@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tests.torture.ledger import Row
 from tests.torture.load import Letter
-from tests.torture.strace import CHANGING, KILLING, Trace, tracing
+from tests.torture.strace import FAILING, KILLING, Trace, tracing
 from tests.torture.system import MIXED, PLAIN, System, new_system
 
 ROLES = ("queue", "send", "lspawn", "worker", "rspawn", "smtpd")
@@ -96,8 +96,8 @@ def kill(folder: str | None, most: int) -> Row:
 
 
 def fail(folder: str | None, most: int) -> Row:
-    """Each call that changes a file fails once, with each error; for each role and kind of message at most so many."""
-    return run(folder, "fail each call", KEEPERS, CHANGING, [f"error={error}" for error in ERRORS], most)
+    """Each call that changes a file or makes a process fails once, with each error; for each role and kind of message at most so many."""
+    return run(folder, "fail each call", KEEPERS, FAILING, [f"error={error}" for error in ERRORS], most)
 
 
 def run(

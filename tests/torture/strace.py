@@ -24,8 +24,10 @@ CHANGING = (
     *("?link", "linkat", "?rename", "renameat", "renameat2", "?unlink", "unlinkat"),
     *("?mkdir", "mkdirat", "utimensat", "fchmod", "fchown"),
 )
-TELLING = ("sendto", "sendmsg", "recvmsg", "?fork", "?vfork", "clone", "?clone3", "setresuid", "exit_group")
-KILLING = CHANGING + TELLING
+STARTING = ("?fork", "?vfork", "clone", "?clone3")
+TELLING = ("sendto", "sendmsg", "recvmsg", "setresuid", "exit_group")
+KILLING = CHANGING + STARTING + TELLING
+FAILING = CHANGING + STARTING
 
 LINE = re.compile(r"^(\d+) +(\d+\.\d+) (.*)$")
 ATTACH_SECONDS = 10.0
