@@ -4,7 +4,7 @@
     in the repository           on the site
     docs/NAME.md                NAME
     README.md                   index
-    OTHER.md, at the top        other
+    OTHER.md, at the top        other (SECURITY.md: reporting, for docs/security.md is security)
     plugins/NAME/README.md      plugins/NAME
     docs/man/NAME.SECTION.md    commands/NAME.SECTION, and a page for each control file; qmail-send(8) in a text becomes a link
 
@@ -29,10 +29,11 @@ CODE = re.compile(r"(`[^`]*`|\\.)")
 MARKUP = re.compile(r"[<>\[\]_]")
 MAN_NAME = re.compile(r"(?<![\w.-])(?P<name>[\w.+-]*\w)\((?P<section>[1-8])\)")
 SECTIONS = {"1": "For everybody", "5": "Files and formats", "7": "Overviews", "8": "For administrators"}
+TOP = {"README.md": "index.md", "SECURITY.md": "reporting.md"}
 MENU = {
     "Begin": ["start", "install", "from-qmail", "migration"],
     "Configure": ["profiles", "configuration", "plugins/index", "settings", "autoturn"],
-    "Operate": ["operating", "monitoring", "troubleshooting", "performance", "changelog"],
+    "Operate": ["operating", "monitoring", "troubleshooting", "security", "reporting", "performance", "changelog"],
     "Extend": ["writing-plugins", "hooks", "contributing"],
     "Inside": ["flow", "internals", "compatibility", "decisions"],
     "Commands": ["commands/index"],
@@ -63,8 +64,8 @@ article table code { white-space: nowrap }
 def site_path(path: str) -> str | None:
     """Return where on the site a file of the repository is shown, None for one that is not a page."""
     folder, name = posixpath.split(path)
-    if path == "README.md":
-        return "index.md"
+    if path in TOP:
+        return TOP[path]
     if folder == "docs":
         return name
     if folder == "docs/man":
