@@ -162,7 +162,7 @@ def test_health_is_503_while_a_role_is_down(stack):
         pid, signal.SIGSTOP
     )  # it cannot end, so it is not started again: the state of a process that hangs as a zombie does
     os.kill(pid, signal.SIGCONT)
-    for _ in range(4):  # each early death makes the pause before the next start longer
+    for _ in range(6):  # each early death makes the pause before the next start longer: 3 seconds in the end
         pid = wait_until(lambda: stack.role_pids().get("rspawn"), "rspawn")
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid: stack.role_pids().get("rspawn") != pid, "its end")
