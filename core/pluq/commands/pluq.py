@@ -21,7 +21,7 @@ VERBS = {
     "instcheck": "say what in an installed home is missing or has a wrong owner, mode or type",
     "plugin": "make a folder with a new plugin that passes its own tests",
     "plugins": "show what is installed, where it is enabled, its hooks and settings",
-    "queue": "look at the queue and look after it: list, show, check",
+    "queue": "look at the queue and steer it: list, show, hold, release, flush, remove, bounce, check",
     "send-test": "send a test message, and say what happens to it",
     "serve": "run the whole stack: listen, accept, deliver",
     "stats": "say what a log says, in numbers and pictures: deliveries, delays, senders, reasons",
