@@ -25,7 +25,7 @@ from pluq_dkim.settings import Settings
 from pluq_dkim.sign import already_signed, author_domain, checked_domain, make_signature
 
 # Results that only a stranger's message has in our own Authentication-Results.
-STRANGERS_METHODS = (b"spf=", b"dkim=", b"dmarc=", b"iprev=")
+STRANGERS_METHODS = (b"arc=", b"spf=", b"dkim=", b"dmarc=", b"iprev=")
 
 
 # -- the domain

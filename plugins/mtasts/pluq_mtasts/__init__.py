@@ -19,10 +19,12 @@ Source: RFC 8461.
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pluq import Defer, Delivery, Plugin, Verdict, hook, setting
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from pluq_mtasts.policy import Policy
 
 READY = 220
+NO_AUTHORITIES = (
+    "mtasts: this system has no certificate authorities (Debian: ca-certificates), so no host could prove its name"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,6 @@ class MtaSts(Plugin[Settings]):
     budget = 90.0
     clock: Callable[[], float] = staticmethod(time.time)
     policies: Policies
-    context_for_peers: ssl.SSLContext
 
     @classmethod
     def cli_commands(cls) -> Mapping[str, Command]:
@@ -59,10 +63,15 @@ class MtaSts(Plugin[Settings]):
 
         return {"check": check}
 
+    @cached_property
+    def trust(self) -> ssl.SSLContext:
+        """What proves web servers and exchangers: made when the first policy needs it."""
+        return make_context(self.authorities_path())
+
     @hook
     def check(self) -> Sequence[str]:
         make_context(self.authorities_path())
-        return []
+        return [] if self.settings.authorities or has_authorities() else [NO_AUTHORITIES]
 
     @hook
     def start(self) -> None:
@@ -70,9 +79,7 @@ class MtaSts(Plugin[Settings]):
         from pluq_mtasts.fetch import Fetcher
         from pluq_mtasts.policies import Policies
 
-        self.context_for_peers = make_context(self.authorities_path())
-        fetcher = Fetcher(make_context(self.authorities_path()))
-        cache = Cache(self.state_folder())
+        cache, fetcher = Cache(self.state_folder()), Fetcher(lambda: self.trust)
         self.policies = Policies(cache, fetcher, self.context.resolver(), lambda: self.clock(), self.log)
 
     @hook
@@ -106,7 +113,7 @@ class MtaSts(Plugin[Settings]):
         if reply.code != READY:
             return self.refusal(domain, f"{host} rejected STARTTLS")
         try:
-            await connection.start_tls(self.context_for_peers, host)
+            await connection.start_tls(self.trust, host)
         except (OSError, ProtocolError) as error:
             return self.refusal(domain, f"TLS with {host} failed: {error}")
         connection.tls.proof = "sts"
@@ -129,6 +136,12 @@ class MtaSts(Plugin[Settings]):
     def authorities_path(self) -> str:
         name = self.settings.authorities
         return name if name.startswith("/") or not name else f"{self.context.home.path}/{name}"
+
+
+def has_authorities() -> bool:
+    """Return whether OpenSSL finds certificate authorities where it looks for them."""
+    places = ssl.get_default_verify_paths()
+    return bool(places.cafile) or bool(places.capath and os.listdir(places.capath))
 
 
 def make_context(authorities: str) -> ssl.SSLContext:

@@ -28,7 +28,7 @@ def check(arguments: Sequence[str]) -> int:
 async def _run(domain: str) -> tuple[int, list[str]]:
     resolver = Resolver.from_system()
     try:
-        return await look(domain, resolver, Fetcher(make_context("")))
+        return await look(domain, resolver, Fetcher(lambda: make_context("")))
     finally:
         await resolver.close()
 

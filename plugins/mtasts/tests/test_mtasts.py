@@ -20,7 +20,7 @@ from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.remote_home import WIRE, RemoteHome, make_job
 from pluq.testing.smtp_peer import SmtpPeer
-from pluq_mtasts import MtaSts
+from pluq_mtasts import NO_AUTHORITIES, MtaSts
 from pluq_mtasts.commands import look
 from pluq_mtasts.fetch import MAX_ANSWER, Fetcher
 from pluq_mtasts.policies import FAILURE_SECONDS, REFRESH_SECONDS
@@ -375,7 +375,8 @@ async def test_explain_says_what_will_be_wanted_of_a_host(site: Site) -> None:
 
 
 async def test_the_command_shows_a_policy_and_which_exchangers_it_forgets(site: Site) -> None:
-    fetcher = Fetcher(ssl.create_default_context(cadata=site.authority.pem), site.web.port)
+    context = ssl.create_default_context(cadata=site.authority.pem)
+    fetcher = Fetcher(lambda: context, site.web.port)
     status, lines = await look(DOMAIN, site.resolver, fetcher)
     assert (status, lines) == (0, ["id: 1", "mode: enforce", "max_age: 604800 seconds", f"mx: {MX}", f"{MX}: named"])
     site.web.answer = answer(policy(mx="*.elsewhere.example"))
@@ -388,6 +389,14 @@ def test_authorities_that_cannot_be_read_are_an_error_of_the_configuration(tmp_p
     home = RemoteHome(tmp_path).home
     with pytest.raises(ConfigError):
         make_plugin(MtaSts, home=home, role="remote", authorities="nothing.pem").check()
+
+
+def test_a_system_without_authorities_is_an_error_of_the_configuration(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    assert make_plugin(MtaSts, role="remote").check() == [NO_AUTHORITIES]
+    monkeypatch.setenv("SSL_CERT_DIR", str(Path(__file__).parent))
+    assert make_plugin(MtaSts, role="remote").check() == []
 
 
 class TestConformance(Conformance):
