@@ -74,7 +74,10 @@ class Reader:
             timeout=100,
             check=False,
         )
-        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}\n{self.told()}"
+
+    def told(self) -> str:
+        return self.stack.told() if self.stack is not None and self.stack.log.exists() else "not started"
 
 
 @pytest.fixture
