@@ -17,6 +17,7 @@ COLOURS = {b"success": "#0072b2", b"deferral": "#e69f00", b"failure": "#d55e00"}
 CHANNEL_COLOURS = {b"local": "#56b4e9", b"remote": "#0072b2"}
 WIDTH_INCHES, HEIGHT_INCHES, DOTS = 14, 9, 110
 ROWS = 8
+LEGEND_ROOM = 1.15
 LABEL_CHARACTERS = 95
 TICKS = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400)
 
@@ -71,7 +72,8 @@ def _over_time(axes: Axes, tally: Tally) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_title("deliveries by " + ("hour" if step == 3600 else "day"))
-    axes.legend()
+    axes.set_ylim(top=LEGEND_ROOM * max([*bottom, 1]))
+    axes.legend(loc="upper center", ncols=len(OUTCOMES))
 
 
 def _delays(axes: Axes, tally: Tally) -> None:
@@ -107,7 +109,7 @@ def _domains(axes: Axes, tally: Tally) -> None:
         widths = [counts.get((name, outcome), 0) for name in names]
         axes.barh(places, widths, left=left, color=COLOURS[outcome])
         left = [low + width for low, width in zip(left, widths, strict=True)]
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, labels, parse_math=False)
     axes.set_ylim(len(names) - ROWS - 0.6, len(names) - 0.4)
     axes.set_title("domains of recipients, by deliveries")
     if not names:

@@ -11,6 +11,7 @@ from pluq.stats.tally import CHANNELS, HOUR, OUTCOMES, Hour, Tally
 
 QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 BAR_WIDTH = 50
+NAME_WIDTH = 34
 HOURS_SHOWN = 72
 """With more hours than this the text has days."""
 DAY = 86400
@@ -75,11 +76,11 @@ def _delays(tally: Tally) -> Iterator[str]:
     if not any(one.count for _name, one in rows):
         return
     yield ""
-    yield f"{'delays':34}{'median':>10}{'90 %':>10}{'99 %':>10}{'longest':>10}"
+    yield f"{'delays':{NAME_WIDTH}}{'median':>10}{'90 %':>10}{'99 %':>10}{'longest':>10}"
     for name, one in rows:
         if one.count:
             times = [*(one.quantile(share) for share in QUANTILES.values()), one.largest]
-            yield f"{name:34}" + "".join(f"{duration(seconds):>10}" for seconds in times)
+            yield f"{name:{NAME_WIDTH}}" + "".join(f"{duration(seconds):>10}" for seconds in times)
 
 
 def _names(counts: TopCounts[bytes], top: int) -> list[tuple[int, str]]:
@@ -100,10 +101,11 @@ def _domains(tally: Tally, top: int) -> Iterator[str]:
         return
     counts = domain_outcomes(tally)
     yield ""
-    yield f"{'domains of recipients':34}{'success':>10}{'deferral':>10}{'failure':>10}"
+    yield f"{'domains of recipients':{NAME_WIDTH}}{'success':>10}{'deferral':>10}{'failure':>10}"
     for name, _count in names:
         shown = name.decode("utf-8", "backslashreplace")
-        yield f"{shown:34}" + "".join(f"{counts.get((name, outcome), 0):>10}" for outcome in OUTCOMES)
+        shown = shown if len(shown) < NAME_WIDTH else f"{shown[: NAME_WIDTH - 4]}..."
+        yield f"{shown:{NAME_WIDTH}}" + "".join(f"{counts.get((name, outcome), 0):>10}" for outcome in OUTCOMES)
 
 
 def domain_outcomes(tally: Tally) -> dict[tuple[bytes, bytes], int]:
