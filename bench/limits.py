@@ -60,8 +60,12 @@ class Alone(Pluq):
         command = [SOURCE, *options, "-f", SENDER, "-t", to or self.address(), f"127.0.0.1:{self.port}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-    def cpu(self) -> float:
-        return sum(usage.seconds for usage in processes.cpu_usage(self.roots).values())
+    def usage(self) -> dict[int, processes.Usage]:
+        return processes.cpu_usage(self.roots)
+
+    def cpu_since(self, before: dict[int, processes.Usage]) -> float:
+        """Return the CPU seconds since a look at `usage`, a tick of the clock at least."""
+        return max(sum(processes.cpu_between(before, self.usage()).values()), 1 / processes.TICK)
 
 
 def open_stack(profile: str = "", serve: bool = True) -> Alone:
@@ -112,9 +116,9 @@ def hold(peer: Alone, count: int) -> list[socket.socket]:
 
 def at_rest(peer: Alone) -> float:
     """Return the share of a processor that the stack uses while nothing happens."""
-    before, began = peer.cpu(), time.monotonic()
+    before, began = peer.usage(), time.monotonic()
     time.sleep(REST_SECONDS)
-    return (peer.cpu() - before) / (time.monotonic() - began)
+    return sum(processes.cpu_between(before, peer.usage()).values()) / (time.monotonic() - began)
 
 
 def idle(count: int = 10_000) -> list[Row]:
@@ -225,7 +229,7 @@ def started(peer: Alone, stop: bool = True) -> tuple[float, float, int]:
     peer.serve()
     ready = scheduler_ready(peer, began)
     time.sleep(1.0)
-    cpu, memory = peer.cpu(), processes.pss_bytes(peer.roots)
+    cpu, memory = peer.cpu_since({}), processes.pss_bytes(peer.roots)
     if stop:
         peer.stop()
     return ready, cpu, memory
@@ -263,11 +267,11 @@ def gigabyte(size: int = 1_000_000_000) -> list[Row]:
 def cost_of(peer: Alone, deliveries: int, *options: str, to: str = "") -> float:
     """Return the CPU seconds of the stack for one load."""
     peer.clear()
-    before = peer.cpu()
+    before = peer.usage()
     peer.send(*options, to=to)
     folders = peer.folders() if to else [peer.new]
     wait_until(lambda: sum(len(os.listdir(folder)) for folder in folders) >= deliveries, f"{deliveries} messages")
-    return max(peer.cpu() - before, 1 / processes.TICK)
+    return peer.cpu_since(before)
 
 
 def repeated(counts: list[int], measure: Callable[[int, int], float]) -> Curve:
@@ -313,12 +317,12 @@ def connections_curve(peer: Alone) -> Curve:
     curve = []
     for count in (10, 100, 1000, 10_000):
         times = max(1, 4000 // count)
-        before = peer.cpu()
+        before = peer.usage()
         for _ in range(times):
             for sock in hold(peer, count):
                 sock.close()
         time.sleep(0.5)
-        curve.append((count, max(peer.cpu() - before, 1 / processes.TICK) / times))
+        curve.append((count, peer.cpu_since(before) / times))
     return curve
 
 
