@@ -87,9 +87,10 @@ class Dmarc(Plugin[Settings]):
             self.note_incomplete()
             findings = [one for one in findings if one.result in ("pass", "none")]
         settings = self.settings_for(session)
-        transaction.results += [one.as_result() for one in findings]
         if self.is_trusted(session, transaction.results, settings):
+            transaction.results += [one.excused() for one in findings]
             return None
+        transaction.results += [one.as_result() for one in findings]
         return self.verdict(findings, transaction, settings)
 
     async def judge(self, transaction: Transaction, message: Message) -> list[Finding]:

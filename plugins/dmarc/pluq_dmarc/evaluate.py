@@ -10,7 +10,7 @@ Source: RFC 9989 sections 4.4, 4.10.2 and 5.3.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pluq import AuthResult
 from pluq.errors import TemporaryFailure
@@ -41,6 +41,10 @@ class Finding:
         """Return it for Authentication-Results."""
         properties = (("header", "from", self.domain), ("policy", "dmarc", self.policy))
         return AuthResult("dmarc", self.result, self.domain, properties, self.reason)
+
+    def excused(self) -> AuthResult:
+        """Return it for mail of a trusted forwarder: the reason says why nothing follows from it."""
+        return (self if self.result in ("pass", "none") else replace(self, reason="trusted forwarder")).as_result()
 
 
 def identifiers(results: Iterable[AuthResult]) -> list[Identifier]:

@@ -280,6 +280,7 @@ async def test_a_trusted_forwarder_is_noted_and_not_refused(entry: str) -> None:
     )
     assert of_dmarc(transaction) == [("reject.test", "fail")]
     assert isinstance(verdict, Reject) == (entry == "2001:db8::/32")
+    assert (transaction.results[-1].reason == "trusted forwarder") == (entry != "2001:db8::/32")
 
 
 @pytest.mark.parametrize("result", ["pass", "fail"])
