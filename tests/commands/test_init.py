@@ -119,7 +119,7 @@ def test_a_home_of_one_user_stays_one(tmp_path):
     home = tmp_path / "home"
     again = pluq("init", "--home", str(home), *NAMES, "--profile", "null")
     assert again.returncode == 0, again.stderr
-    assert {path.stat().st_uid for path in home.rglob("*")} == {os.getuid()}
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {os.getuid()}
 
 
 def test_mail_for_the_administrator_has_a_place(tmp_path):

@@ -158,16 +158,16 @@ def test_a_route_is_named_with_its_line(site, ask):
 def test_mx_hosts_are_listed_in_their_order(site, ask, monkeypatch):
     zone = {
         "far.example": [("MX", (20, "b.far.example")), ("MX", (10, "a.far.example"))],
-        "a.far.example": [("A", "192.0.2.10")],
-        "b.far.example": [("A", "192.0.2.20")],
+        "a.far.example": [("A", "203.0.113.10")],
+        "b.far.example": [("A", "203.0.113.20")],
     }
     with FakeDns(zone) as server:
         monkeypatch.setenv("PLUQ_DNS_SERVER", server.text)
         found = ask("jack@far.example", "--ip", "127.0.0.1")
         assert found.code == 0
         assert [step for step in found.steps if "preference" in step] == [
-            "a.far.example [192.0.2.10], preference 10 [DNS]",
-            "b.far.example [192.0.2.20], preference 20 [DNS]",
+            "a.far.example [203.0.113.10], preference 10 [DNS]",
+            "b.far.example [203.0.113.20], preference 20 [DNS]",
         ]
         nobody = ask("jack@no.example", "--ip", "127.0.0.1")
         assert nobody.code == 1
@@ -385,9 +385,9 @@ def test_trouble_with_dns_puts_mail_off(site, ask, monkeypatch):
 def test_a_host_that_timed_out_lately_is_told(site, ask, monkeypatch):
     tcpto = TcpTo(f"{site.home.queue}/lock/tcpto")
     for ago in (400, 100):
-        tcpto.note("192.0.2.10", timed_out=True, now=time.time() - ago)
-    with FakeDns({"far.example": [("A", "192.0.2.10")]}) as server:
+        tcpto.note("203.0.113.10", timed_out=True, now=time.time() - ago)
+    with FakeDns({"far.example": [("A", "203.0.113.10")]}) as server:
         monkeypatch.setenv("PLUQ_DNS_SERVER", server.text)
         found = ask("jack@far.example", "--ip", "127.0.0.1")
-    assert found.by("far.example [192.0.2.10], preference 0: it timed out lately") == "qmail-tcpto"
+    assert found.by("far.example [203.0.113.10], preference 0: it timed out lately") == "qmail-tcpto"
     assert (found.code, found.last) == (75, "no address can be tried now []")
