@@ -116,6 +116,20 @@ def test_a_fifo_does_not_stop_the_keeper(home: Home) -> None:
     assert as_user("qmaild", lambda: KeyReader(home)(path)) == b"key"
 
 
+@needs_users
+def test_a_check_reads_keys_as_the_stack_will_though_none_runs() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        os.mkdir(f"{folder}/control", 0o755)
+        key = Path(folder, "control", "servercert.pem")
+        key.write_bytes(b"secret")
+        key.chmod(0o600)
+        found = Home(folder)
+        with keys.answering(found, IDS) as path:
+            assert as_user("qmaild", lambda: KeyReader(found, path)(str(key))) == b"secret"
+            assert as_user("alias", lambda: KeyReader(found, path)(str(key))) == b"PermissionError"
+
+
 def test_without_the_role_the_first_refusal_stands(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         KeyReader(Home(str(tmp_path)))(str(tmp_path / "missing"))

@@ -102,11 +102,12 @@ def explain_address(options: Namespace) -> int:
 
     from pluq.config import Home
     from pluq.explain import show
-    from pluq.explain.children import answered_keys
     from pluq.explain.stages import explain
     from pluq.explain.step import EXIT_CODES, worst
+    from pluq.supervisor.keys import answering
 
-    with answered_keys(Home.from_environment()) as keys:
+    home = Home.from_environment()
+    with answering(home, home.ids()) as keys:
         question = question_of(options, keys)
         steps = explain(question, os.fsencode(options.address))
     profile = question.profile.name if question.profile else None
@@ -129,12 +130,14 @@ def explain_session(options: Namespace) -> int:
     from functools import partial
 
     from pluq.config import Home
-    from pluq.explain.children import answered_keys, identity_of, run_as
+    from pluq.explain.children import identity_of, run_as
     from pluq.explain.dialogue import parse_script, rehearse
+    from pluq.supervisor.keys import answering
 
     with open(0 if options.session == "-" else options.session, "rb") as file:
         script = parse_script(file.read())
-    with answered_keys(Home.from_environment()) as keys:
+    home = Home.from_environment()
+    with answering(home, home.ids()) as keys:
         question = question_of(options, keys)
         if question.profile is None:
             usage("no profile takes mail by SMTP")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluq.config import Home
+from pluq.config.keys import KeyReader
 from pluq.config.settings import Declaration, Value, declarations
 from pluq.config.site import ROLES, Site, read_site
 from pluq.errors import ConfigError, TemporaryFailure
@@ -50,16 +51,17 @@ def places(site: Site) -> Iterator[tuple[str, str]]:
             yield name, name
 
 
-def plans(home: Home, site: Site) -> Iterator[tuple[str, Plan | ConfigError]]:
-    """Yield the plan of each profile and role, or why it has none."""
+def plans(home: Home, site: Site, keys: str | None = None) -> Iterator[tuple[str, Plan | ConfigError]]:
+    """Yield the plan of each profile and role, or why it has none. `keys`: another socket than that of the role "keys"."""
+    reader = KeyReader(home, keys)
     for role, name in places(site):
         try:
-            yield name, compile_plan(home, site, name, role=role, log=silent)
+            yield name, compile_plan(home, site, name, role=role, log=silent, read_file=reader)
         except ConfigError as error:
             yield name, error
 
 
-def faults(home: Home) -> list[str]:
+def faults(home: Home, keys: str | None = None) -> list[str]:
     """Return a sentence for everything that is wrong with control/pluq.toml and the plugins that it enables."""
     try:
         site = read_site(home)
@@ -67,7 +69,7 @@ def faults(home: Home) -> list[str]:
         return [str(error)]
     found = [*shared_ports(site), *closed_doors(home, site)]
     found += (f"{site.file}: plugin.{name}: no profile or role enables it" for name in unused_tables(site))
-    for name, plan in plans(home, site):
+    for name, plan in plans(home, site, keys):
         found += [str(plan)] if isinstance(plan, ConfigError) else [f"{name}: {fault}" for fault in plugin_faults(plan)]
     return list(dict.fromkeys(found))
 

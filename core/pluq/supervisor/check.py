@@ -27,6 +27,7 @@ from pluq.plan import inspect
 from pluq.store.control import first_line, leading_int, read_file
 from pluq.supervisor import privileges
 from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER, is_null_client
+from pluq.supervisor.keys import answering
 
 NUMBERS = (
     "bouncemaxbytes",
@@ -160,20 +161,21 @@ def plugin_faults(home: Home, ids: Ids) -> list[str]:
         return []
     if ids.single or os.geteuid() != 0:
         return inspect.faults(home)
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        tell_faults(home, ids, writer)
-    os.close(writer)
-    return heard_faults(reader, pid)
+    with answering(home, ids) as keys:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            tell_faults(home, ids, writer, keys)
+        os.close(writer)
+        return heard_faults(reader, pid)
 
 
-def tell_faults(home: Home, ids: Ids, writer: int) -> NoReturn:
+def tell_faults(home: Home, ids: Ids, writer: int, keys: str | None) -> NoReturn:
     """In the child: give up root, look, and write what was found as JSON."""
     try:
         privileges.become(privileges.user_identity(ids.uid["qmaild"], ids.gid["nofiles"]))
-        found = inspect.faults(home)
+        found = inspect.faults(home, keys)
     except BaseException as error:
         found = [f"{home.control('pluq.toml')}: checking it failed: {type(error).__name__}: {error}"]
     with open(writer, "w") as pipe:
