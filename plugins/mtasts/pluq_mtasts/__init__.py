@@ -71,7 +71,9 @@ class MtaSts(Plugin[Settings]):
     @hook
     def check(self) -> Sequence[str]:
         make_context(self.authorities_path())
-        return [] if self.settings.authorities or has_authorities() else [NO_AUTHORITIES]
+        faults = [] if self.settings.authorities or has_authorities() else [NO_AUTHORITIES]
+        parent = self.context.home.state(self.context.role)
+        return faults if os.path.isdir(parent) else [*faults, f"{parent}: not there: run `pluq init`"]
 
     @hook
     def start(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pluq import Delivery, Plugin, hook
+from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.errors import ConfigError
 from pluq.remote.route import Route
@@ -392,11 +393,18 @@ def test_authorities_that_cannot_be_read_are_an_error_of_the_configuration(tmp_p
 
 
 def test_a_system_without_authorities_is_an_error_of_the_configuration(monkeypatch: Any, tmp_path: Path) -> None:
+    (tmp_path / "state" / "remote").mkdir(parents=True)
+    plugin = make_plugin(MtaSts, home=Home(str(tmp_path)), role="remote")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
-    assert make_plugin(MtaSts, role="remote").check() == [NO_AUTHORITIES]
+    assert plugin.check() == [NO_AUTHORITIES]
     monkeypatch.setenv("SSL_CERT_DIR", str(Path(__file__).parent))
-    assert make_plugin(MtaSts, role="remote").check() == []
+    assert plugin.check() == []
+
+
+def test_a_home_without_a_place_for_policies_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    plugin = make_plugin(MtaSts, home=Home(str(tmp_path)), role="remote")
+    assert plugin.check()[-1] == f"{tmp_path}/state/remote: not there: run `pluq init`"
 
 
 class TestConformance(Conformance):
