@@ -391,3 +391,10 @@ def test_a_host_that_timed_out_lately_is_told(site, ask, monkeypatch):
         found = ask("jack@far.example", "--ip", "127.0.0.1")
     assert found.by("far.example [203.0.113.10], preference 0: it timed out lately") == "qmail-tcpto"
     assert (found.code, found.last) == (75, "no address can be tried now []")
+
+
+def test_a_queue_program_of_a_rule_is_named(site, ask):
+    site.control("tcp.smtp", ':allow,QMAILQUEUE="bin/scan"\n')
+    found = ask("joe@example.org", *STRANGERS)
+    assert found.by("the message goes through the program bin/scan first") == "QMAILQUEUE"
+    assert found.code == 0
