@@ -94,7 +94,8 @@ class Dmarc(Plugin[Settings]):
         return self.verdict(findings, transaction, settings)
 
     async def judge(self, transaction: Transaction, message: Message) -> list[Finding]:
-        """Return a finding for each author, and one for an author that cannot be read."""
+        """Return a finding for each author, and one for an author that cannot be read, or may stand where we do not look."""
+        from pluq.hookspecs.message import MAX_HEADER_BYTES
         from pluq_dmarc.author import authors
         from pluq_dmarc.discover import Finder
         from pluq_dmarc.evaluate import Finding, evaluate, identifiers
@@ -103,7 +104,7 @@ class Dmarc(Plugin[Settings]):
         finder = Finder(self.context.resolver(), transaction.dns_budget)
         known = identifiers(transaction.results)
         findings = [await evaluate(author, known, finder) for author in found.domains]
-        if not found.is_clear:
+        if not found.is_clear or message.header_size >= MAX_HEADER_BYTES:
             findings.append(Finding("", "permerror", reason="an author whose domain cannot be read"))
         return findings or [Finding("", "none", reason="no author with a domain")]
 

@@ -344,10 +344,11 @@ FORGED = [
     b"From: ann@reject..test\n",
     "From: ann@\u2024test\n".encode(),
     b"From: " + b", ".join(b"a@d%d.test" % index for index in range(9)) + b"\n",
+    b"From: x@evil.test\n" + b"X: y\n" * 220_000 + b"From: ann@reject.test\n",  # beyond what is read of a header
 ]
 
 
-@pytest.mark.parametrize("header", FORGED)
+@pytest.mark.parametrize("header", FORGED, ids=range(len(FORGED)))
 async def test_a_forger_cannot_hide_his_author_from_the_policy(header: bytes) -> None:
     verdict, _, _ = await judge(header, on_reject="reject")
     assert isinstance(verdict, Reject), header
