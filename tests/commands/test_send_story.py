@@ -93,6 +93,13 @@ def test_the_number_that_a_remote_host_gave_is_not_ours():
     assert story.is_over
 
 
+def test_a_path_in_a_report_stays_a_path():
+    story = Story(9)
+    told(story, *BEGIN, b"starting delivery 3: msg 42 to local joe@x")
+    sentences = told(story, b"delivery 3: deferral: Unable_to_switch_to_/home/joe:_file_does_not_exist._(#4.3.0)/")
+    assert sentences[0].endswith("tried again: Unable to switch to /home/joe: file does not exist. (#4.3.0)")
+
+
 @pytest.mark.parametrize(
     ("report", "words"),
     [

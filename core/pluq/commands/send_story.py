@@ -103,7 +103,7 @@ class Story:
                 self._flying[delivery] = shown(recipient)
                 yield f"A {shown(channel)} delivery to {shown(recipient)} begins."
             case ("delivery", delivery, outcome, report) if delivery in self._flying:
-                yield from self._delivered(delivery, outcome, shown(report).replace("_", " ").replace("/", " ").strip())
+                yield from self._delivered(delivery, outcome, readable(shown(report)))
             case ("bounce", self.number, _qp):
                 yield "A bounce goes to the sender."
             case ("end", self.number):
@@ -151,6 +151,11 @@ def success(report: str) -> str:
         if int(count)
     ]
     return ", ".join(told) or "its .qmail file throws it away"
+
+
+def readable(report: str) -> str:
+    """Return a report as it was before it was logged, on one line: blanks were underscores, line ends slashes."""
+    return report.replace("_", " ").replace("./", ". ").strip(" /")
 
 
 def shown(data: bytes) -> str:

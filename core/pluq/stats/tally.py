@@ -184,7 +184,7 @@ class Counter:
 @lru_cache(4096)
 def reason(report: bytes) -> bytes:
     """Return what a report says without what is about this one delivery: addresses, hosts, numbers."""
-    return _alike(report.replace(b"_", b" ").replace(b"/", b" ").strip())
+    return _alike(report.replace(b"_", b" ").replace(b"./", b". ").strip(b" /"))
 
 
 def _alike(text: bytes) -> bytes:
