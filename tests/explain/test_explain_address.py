@@ -398,3 +398,9 @@ def test_a_queue_program_of_a_rule_is_named(site, ask):
     found = ask("joe@example.org", *STRANGERS)
     assert found.by("the message goes through the program bin/scan first") == "QMAILQUEUE"
     assert found.code == 0
+
+
+def test_a_folder_that_is_no_home_is_trouble(site, ask):
+    found = ask("joe@example.org", "--home", str(site.folder / "nowhere"))
+    assert (found.code, found.answer) == (111, {})
+    assert "no qmail home here" in found.error

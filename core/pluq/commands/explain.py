@@ -76,10 +76,13 @@ def question_of(options: Namespace, keys: str | None) -> Question:
 
     from pluq.config import Home
     from pluq.config.site import read_site
+    from pluq.errors import ConfigError
     from pluq.explain.door import STRANGER, Client, profile_named
     from pluq.explain.stages import Question
 
     home = Home.from_environment()
+    if not os.path.isdir(home.control_dir):
+        raise ConfigError(home.path, "no qmail home here: --home or PLUQ_HOME says where it is")
     site = read_site(home)
     try:
         ip = str(ip_address(options.ip or STRANGER))
