@@ -27,7 +27,7 @@ MAX_HEADER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """One raw field: `raw` is all its lines with their LF, `name` the lower-case name."""
+    """One raw field: `raw` is all its lines with their LF, `name` the lower-case name, empty for what is no field."""
 
     name: bytes
     raw: bytes
@@ -39,7 +39,11 @@ class HeaderField:
 
 
 def split_fields(header: bytes) -> list[HeaderField]:
-    """Return the fields of a header block, in order. Lines that are no field end it, as in qmail and sendmail."""
+    """Return the fields of a header block, in order; a line that is no field is one without a name.
+
+    For qmail and sendmail such a line ends the header. Mail readers go on behind it, so what stands there counts here: else a second
+    From, or a result in our name, could hide from us and not from them.
+    """
     fields: list[HeaderField] = []
     lines: list[bytes] = []
     for line in header.splitlines(keepends=True) if b"\r" not in header else _lf_lines(header):
@@ -48,9 +52,6 @@ def split_fields(header: bytes) -> list[HeaderField]:
             continue
         if lines:
             fields.append(_make_field(lines))
-        name, colon, _ = line.partition(b":")
-        if not colon or not name.strip(b" \t"):
-            return fields
         lines = [line]
     if lines:
         fields.append(_make_field(lines))
@@ -68,8 +69,8 @@ def _lf_lines(data: bytes) -> Iterator[bytes]:
 
 def _make_field(lines: list[bytes]) -> HeaderField:
     raw = b"".join(lines)
-    name = raw.partition(b":")[0].strip(b" \t").lower()
-    return HeaderField(name, raw if raw.endswith(b"\n") else raw + b"\n")
+    name, colon, _ = lines[0].partition(b":")
+    return HeaderField(name.strip(b" \t").lower() if colon else b"", raw if raw.endswith(b"\n") else raw + b"\n")
 
 
 def check_field(raw: bytes) -> bytes:
@@ -161,15 +162,9 @@ class Message:
         return sum(len(piece) + piece.count(b"\n") for piece in self.chunks())
 
     def _kept_header(self) -> Iterator[bytes]:
-        length = 0
         for index, one in enumerate(self.fields):
-            length += len(one.raw)
             if index not in self._removed:
                 yield one.raw
-        if length < self.header_size:  # lines that are no field: kept as they are
-            reader = self.open()
-            reader.seek(length)
-            yield reader.read(self.header_size - length)
 
     # -- changing the view
 

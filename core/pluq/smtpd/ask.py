@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pluq.errors import ClientGone, TemporaryFailure
+from pluq.hookspecs.message import MAX_HEADER_BYTES
 from pluq.hookspecs.verdicts import (
     MAX_REPLY_LINE,
     PLUGIN_FAILED,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 # How long a verdict for later stands.
 SESSION, GREETING, TRANSACTION = range(3)
+
+# Behind so much header nobody looks: who reads Authentication-Results must not find one there that we did not write.
+HEADER_TOO_LONG = Reject(552, "5.3.4", "sorry, that message has a header that is too long")
 
 # So much is copied to the queue before other sessions have a turn.
 TURN_BYTES = 1 << 20
@@ -254,6 +258,9 @@ async def decide(smtp: SmtpSession, transaction: Transaction, view: Message) -> 
     """Ask all stages in order; return the first verdict that is not an Accept."""
     plan = smtp.service.plan
     given = {"session": smtp.session, "transaction": transaction, "message": view}
+    marks = plan.verifies or bool(smtp.session.results or transaction.results)
+    if marks and view.header_size >= MAX_HEADER_BYTES:
+        return HEADER_TOO_LONG
     if plan.message_verify is not None:
         transaction.results.extend(await plan.message_verify(**given))
     verdict = await judge(smtp, Phase.MESSAGE, plan.message_decide, transaction=transaction, message=view)

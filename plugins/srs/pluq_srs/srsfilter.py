@@ -74,12 +74,15 @@ def read_start() -> bytes:
 
 def readdressed(text: bytes, recipient: bytes) -> bytes:
     """Return the beginning of a message with the recipient in its To field, in place of all that stood there."""
+    from itertools import takewhile
+
     from pluq.hookspecs.message import split_fields
     from pluq.mail.address import quote
 
     header, end, body = text.partition(b"\n\n")
     header += end[:1]
-    fields = split_fields(header)
+    # As in qmail-inject, a line that is no field ends the header.
+    fields = list(takewhile(lambda field: field.name, split_fields(header)))
     places = [index for index, field in enumerate(fields) if field.name == b"to"]
     kept = [field.raw for index, field in enumerate(fields) if index not in places[1:]]
     if places:
