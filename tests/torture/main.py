@@ -155,7 +155,7 @@ ENTRIES = (
     Entry(
         "normal mail under attack",
         nothing,
-        lambda: rates.under_attack(None, 2, 0.4, 0.2),  # a short look, perhaps on a busy machine, is a coarse one
+        lambda: rates.under_attack(None, 2, 0.4, 0.05),  # a short look, perhaps on a busy machine, is a coarse one
         lambda: rates.under_attack(None, 8, 2.0, 0.8),
     ),
     Entry("idle connections", nothing, lambda: resources.idle(None, 2000), lambda: resources.idle(None, 10_000)),

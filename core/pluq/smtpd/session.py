@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 LINE_BYTES = 32768
 # Whoever says so much without naming one good recipient is no mail client.
 MAX_JUNK = 1000
-# Who sends more commands at once lets others have their turn after so many: a message takes four or five.
-TURN_COMMANDS = 16
+# Who sends more commands at once lets others have their turn after so many, which is what a message takes.
+TURN_COMMANDS = 5
 # A line or a reply of ours gets at least so long (RFC 5321 section 4.5.3.2 asks for five minutes)...
 LINE_SECONDS = 300
 # ...and a message comes at this pace on the average, after `timeoutsmtpd` for a start: a drip of octets holds no session for days.
