@@ -51,6 +51,14 @@ def test_every_fault_of_the_queue_is_told(home):
     assert [line.partition(":")[0] for line in told(home)] == ["queue/intd", "queue/lock/trigger", "queue/lock/tcpto"]
 
 
+def test_a_home_from_before_plugins_had_folders_is_told(home):
+    os.rmdir(home.state("smtpd"))
+    assert told(home) == []
+    with open(home.control("pluq.toml"), "w") as file:
+        file.write('[profile.mx]\nlisten = ["127.0.0.1:2525"]\n')
+    assert told(home) == ["state/smtpd: No such file or directory: `pluq init` makes what is missing"]
+
+
 def test_a_python_that_the_qmail_users_cannot_reach_is_told(tmp_path):
     from pluq.supervisor.check import closed_folder
 

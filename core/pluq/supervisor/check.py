@@ -48,7 +48,15 @@ def faults(home: Home, ids: Ids) -> list[ConfigError]:
         return [ConfigError(home.path, "no qmail home here: make one with `pluq init --home DIR`")]
     if is_null_client(home):
         return [*control_faults(home), *null_client_faults(home)]
-    return [*control_faults(home), *queue_faults(home, ids), *status_faults(home, ids)]
+    return [*control_faults(home), *queue_faults(home, ids), *state_faults(home, ids), *status_faults(home, ids)]
+
+
+def state_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
+    """Check that the folders are there where plugins keep what must survive a restart."""
+    if os.path.exists(home.control("pluq.toml")):
+        for path, owner, _ in FOLDERS:
+            if path.startswith("state/"):
+                yield from folder_faults(f"{home.path}/{path}", ids.uid[owner])
 
 
 def status_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
