@@ -1,4 +1,4 @@
-"""The power goes at every step: when a process is about to make its n-th call that changes the disk, it is killed and the disk cut.
+"""The power goes at steps spread over a delivery: when a process is about to make its n-th call that changes the disk, it is killed and the disk cut.
 
 Between the two lie some milliseconds in which the other processes go on; what they do then is theirs.
 """

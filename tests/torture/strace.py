@@ -66,7 +66,11 @@ class Trace:
         with self._lock:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
-            self._process.wait(ATTACH_SECONDS)
+            try:
+                self._process.wait(ATTACH_SECONDS)
+            except subprocess.TimeoutExpired:  # it waits for a process that a dead disk holds
+                self._process.kill()
+                self._process.wait()
 
     def detach_when_hit(self) -> None:
         """Wait for the first injection and detach: a process that takes the place of a killed one must not be killed as well."""
