@@ -137,7 +137,9 @@ class Auth(Plugin[Settings]):
         try:
             self.failures = shared_failures(f"{self.state_folder()}/failures", os.getpid())
         except (ConfigError, OSError) as error:
-            self.log(f"failed logins are counted by each process for itself: {error}")
+            # A home of qmail's own has no such folder: under tcpserver that would be a line for every connection.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                self.log(f"failed logins are counted by each process for itself: {error}")
 
     async def start_dovecot(self) -> None:
         from pluq_auth.dovecot import Dovecot

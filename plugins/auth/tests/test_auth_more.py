@@ -336,6 +336,8 @@ async def test_a_plugin_with_a_folder_shares_its_count_and_one_without_still_cou
     plugin = make_plugin(Auth, home=home)
     await plugin.start()
     assert isinstance(plugin.failures, SharedFailures)
-    other = make_plugin(Auth, home=Home("/nonexistent"))
+    log: list[str] = []
+    other = make_plugin(Auth, home=Home("/nonexistent"), log=log.append)
     await other.start()
     assert isinstance(other.failures, Failures)
+    assert log == []
