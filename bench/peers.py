@@ -196,9 +196,12 @@ class Pluq(Peer):
                 file.write(f'[profile.bench]\nlisten = ["127.0.0.1:{self.port}"]\n{self.profile}\n')
 
     def tool(self, *words: str) -> bytes:
-        """Run a verb of `pluq` for this home; return what it prints."""
+        """Run a verb of `pluq` for this home; return what it prints. Raises RuntimeError with what it complains of."""
         environment = {**os.environ, "PLUQ_HOME": self.home}
-        return subprocess.run([PLUQ, *words], check=True, stdout=subprocess.PIPE, env=environment).stdout
+        done = subprocess.run([PLUQ, *words], check=False, capture_output=True, env=environment)
+        if done.returncode:
+            raise RuntimeError(f"pluq {words[0]}: {done.stderr.decode(errors='replace')}")
+        return done.stdout
 
     def serve(self) -> None:
         listen = [] if self.profile else ["--listen", f"127.0.0.1:{self.port}"]

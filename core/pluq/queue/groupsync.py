@@ -1,8 +1,9 @@
 """One wait for the disk for many files.
 
 syncfs waits once for all data and names of a filesystem, whoever wrote them: the cheapest way while the queue has its
-disk to itself, a slow one beside a bulk writer. fsync of each file by some threads at once waits for these files alone. The
-durations of both are measured, the cheaper one is used, and the other one is tried again now and then.
+disk to itself, a slow one beside a bulk writer: it may take seconds there. fsync of each file by some threads at once waits for these files alone.
+The durations of both are measured with the first two groups, the cheaper one is used, and the other one is tried again from time to time: the
+longer it took, the more seldom, so that trying costs a twentieth of the time at most.
 
 Both report write errors; a file that one was reported for must not be trusted again. syncfs cannot say which file it was:
 then all of the group fail, and from then on each file is synced by itself.
@@ -23,8 +24,8 @@ __all__ = ["GroupSync"]
 
 # Threads that fsync at the same time: beyond a handful a disk's queue or the journal is the limit.
 THREADS = 8
-# After so many groups the method that looked slower is measured again.
-PROBE_INTERVAL = 128
+# The method that looked slower is measured again after so many times as long as it took.
+PROBE_SHARE = 20
 # Weight of the newest measurement.
 WEIGHT = 0.25
 
@@ -37,41 +38,52 @@ class GroupSync:
         self._usable = have_syncfs()
         self._syncfs_seconds = 0.0
         self._fsync_seconds = 0.0  # of one file in a group
-        self._until_probe = PROBE_INTERVAL
+        self._until_probe = 0.0
+        """Seconds of syncing until the other method is measured again."""
         self._threads: ThreadPoolExecutor | None = None
 
     def sync(self, files: Sequence[int], folders: Sequence[str]) -> set[int]:
         """Make the files' data and the names in the folders durable; return the descriptors that failed."""
-        if not self._prefers_syncfs(len(files)):
-            return self._sync_each(files, folders)
+        count = len(files)
+        by_syncfs, is_probe = self._choose(count)
         start = perf_counter()
+        failed = self._sync_all(files) if by_syncfs else self._sync_each(files, folders)
+        elapsed = perf_counter() - start
+        if by_syncfs:
+            self._syncfs_seconds = elapsed if is_probe else smoothed(self._syncfs_seconds, elapsed)
+        else:
+            self._fsync_seconds = elapsed / count if is_probe else smoothed(self._fsync_seconds, elapsed / count)
+        if is_probe:
+            self._until_probe = max(self._until_probe, PROBE_SHARE * elapsed)
+        else:
+            self._until_probe -= elapsed
+        return failed
+
+    def _choose(self, count: int) -> tuple[bool, bool]:
+        """Return whether syncfs is the way for so many files, and whether that is to be found out."""
+        if not self._usable:
+            return False, False
+        if not self._syncfs_seconds or not self._fsync_seconds:
+            return not self._syncfs_seconds, True
+        cheaper = self._syncfs_seconds <= self._fsync_seconds * count
+        is_probe = self._until_probe <= 0
+        return cheaper is not is_probe, is_probe
+
+    def _sync_all(self, files: Sequence[int]) -> set[int]:
         try:
             syncfs(self._fd)
         except OSError:
             self._usable = False
             return set(files)
-        self._syncfs_seconds = smoothed(self._syncfs_seconds, perf_counter() - start)
         return set()
 
-    def _prefers_syncfs(self, count: int) -> bool:
-        if not self._usable:
-            return False
-        preferred = self._syncfs_seconds <= self._fsync_seconds * count or not self._fsync_seconds
-        self._until_probe -= 1
-        if self._until_probe == 0:
-            self._until_probe = PROBE_INTERVAL
-            return not preferred
-        return preferred
-
     def _sync_each(self, files: Sequence[int], folders: Sequence[str]) -> set[int]:
-        start = perf_counter()
         failed = {fd for fd, good in zip(files, self._map(files), strict=True) if not good}
         try:
             for folder in folders:
                 fsync_dir(folder)
         except OSError:
             return set(files)
-        self._fsync_seconds = smoothed(self._fsync_seconds, (perf_counter() - start) / len(files))
         return failed
 
     def _map(self, files: Sequence[int]) -> list[bool]:
@@ -93,4 +105,4 @@ def is_synced(fd: int) -> bool:
 
 def smoothed(old: float, new: float) -> float:
     """Return a moving average."""
-    return new if not old else old + WEIGHT * (new - old)
+    return old + WEIGHT * (new - old)
