@@ -122,14 +122,14 @@ def serve(home: Home, listen: list[str]) -> int:
 
 def configuration_is_sound(home: Home, ids: Ids) -> bool:
     """Say whether everything can be read and makes sense; tell the administrator each fault."""
+    from pluq import log
     from pluq.supervisor.check import faults, plugin_faults, warnings
 
     for warning in warnings(ids):
-        sys.stderr.write(f"pluq serve: warning: {warning}\n")
+        log.say("pluq serve", f"warning: {warning}")
     found = [str(fault) for fault in faults(home, ids)] or plugin_faults(home, ids)
     for fault in found:
-        sys.stderr.write(f"pluq serve: {fault}\n")
-    sys.stderr.flush()
+        log.say("pluq serve", fault)
     return not found
 
 
@@ -231,17 +231,17 @@ class Stack:
 
     def reload(self) -> list[Role] | None:
         """HUP: return the stack as it is to be from now on, None if it has to stay as it is; the administrator is told why."""
+        from pluq import log
         from pluq.errors import ConfigError
 
         try:
             if configuration_is_sound(self._home, self._ids):
                 return self.roles()
         except ConfigError as error:
-            sys.stderr.write(f"pluq serve: {error}\n")
+            log.say("pluq serve", str(error))
         except Exception:  # a fault of ours, or modules that an upgrade has changed under us: mail goes on
             traceback.print_exc()
-        sys.stderr.write("pluq serve: nothing was reloaded: what was read before stays in force\n")
-        sys.stderr.flush()
+        log.say("pluq serve", "nothing was reloaded: what was read before stays in force")
         self._notifier.status("the last reload was refused, see the log; what was read before stays in force")
         return None
 

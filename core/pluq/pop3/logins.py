@@ -22,10 +22,10 @@ import selectors
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pluq import log
 from pluq.config.home import Home, Ids
 from pluq.config.site import read_site
 from pluq.errors import ConfigError, ProtocolError
@@ -90,8 +90,7 @@ class Logins:
         try:
             profiles = read_site(self._home).profiles
         except ConfigError as error:
-            sys.stderr.write(f"logins: {error}; what was read before stays in force\n")
-            sys.stderr.flush()
+            log.say("logins", f"{error}; what was read before stays in force")
             return
         self._commands = {name: one.checkpassword for name, one in profiles.items() if one.protocol == "pop3"}
 
@@ -148,8 +147,7 @@ class Logins:
             pid = spawn(list(command), password, self._environment(request), stream=stream)
             ended = os.pidfd_open(pid)
         except OSError as error:
-            sys.stderr.write(f"logins: {command[0]}: {os.strerror(error.errno or 0)}\n")
-            sys.stderr.flush()
+            log.say("logins", f"{command[0]}: {os.strerror(error.errno or 0)}")
             return not_started(error)
         finally:
             os.close(password)

@@ -17,11 +17,11 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
+from pluq import log
 from pluq.config.home import Home
 from pluq.errors import PluqError, ProtocolError
 from pluq.queue import refusal
@@ -57,7 +57,7 @@ def run(home: Home, qmqp_sock: socket.socket, lease_sock: socket.socket, todo_so
     try:
         daemon = Daemon(home, qmqp_sock, lease_sock, todo_sock)
     except (PluqError, OSError) as error:
-        sys.stderr.write(f"pluq queue: {error}\n")
+        log.say("queue", str(error))
         return 111
     gc.collect()
     gc.freeze()
