@@ -19,6 +19,7 @@ import math
 import os
 import resource
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -373,6 +374,7 @@ def main() -> int:
     parser.add_argument("--only", default="idle,gigabyte,growth,deferred")
     parser.add_argument("--output", default="bench/results")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started must not outlive us
     os.makedirs(options.output, exist_ok=True)
     curves: dict[str, Curve] = {}
     kinds: dict[str, Callable[[], list[Row]]] = {

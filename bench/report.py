@@ -125,9 +125,11 @@ def plot(results: Results, path: str) -> None:
     for axis in axes.flat[len(results) :]:
         axis.set_visible(False)
     for axis, (workload, by_peer) in zip(axes.flat, results.items(), strict=False):
-        heights = [median(by_peer[peer], "delivered") if by_peer.get(peer) else 0 for peer in peers]
-        bars = axis.bar(peers, heights, color=[f"C{index}" for index in range(len(peers))])
+        present = [peer for peer in peers if by_peer.get(peer)]
+        heights = [median(by_peer[peer], "delivered") for peer in present]
+        bars = axis.bar(present, heights, color=[f"C{peers.index(peer)}" for peer in present])
         axis.bar_label(bars, fmt="%.0f")
+        axis.margins(y=0.15)
         axis.set_title(WORKLOADS[workload].about if workload in WORKLOADS else workload, fontsize=9)
     axes[0][0].set_ylabel("delivered per second")
     figure.tight_layout()

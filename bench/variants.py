@@ -154,9 +154,9 @@ def key_record(peer: Peer) -> str:
 
 
 class PluqFiltered(Pluq):
-    """The default plugins of an MX. Clients on this machine get no leave to relay, or they would not be checked."""
+    """The default plugins of an MX, in an SMTP server for each processor. Clients on this machine may not relay, or nobody would check them."""
 
-    profile = 'plugins = ["ipv6", "size", "tls", "spf", "dkim", "rcptcheck"]\nspf.behavior = 3\n'
+    profile = 'plugins = ["ipv6", "size", "tls", "spf", "dkim", "rcptcheck"]\nspf.behavior = 3\nworkers = 2\n'
 
     def start(self) -> None:
         start_names(self)
