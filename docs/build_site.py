@@ -6,6 +6,7 @@
     README.md                   index
     OTHER.md, at the top        other (SECURITY.md: reporting, for docs/security.md is security)
     plugins/NAME/README.md      plugins/NAME
+    service/README.md           service
     docs/man/NAME.SECTION.md    commands/NAME.SECTION, and a page for each control file; qmail-send(8) in a text becomes a link
 
 A link in any of them leads where it leads in the repository, so that each page can be read there as well. MENU is the order of the pages;
@@ -29,11 +30,20 @@ CODE = re.compile(r"(`[^`]*`|\\.)")
 MARKUP = re.compile(r"[<>\[\]_]")
 MAN_NAME = re.compile(r"(?<![\w.-])(?P<name>[\w.+-]*\w)\((?P<section>[1-8])\)")
 SECTIONS = {"1": "For everybody", "5": "Files and formats", "7": "Overviews", "8": "For administrators"}
-TOP = {"README.md": "index.md", "SECURITY.md": "reporting.md"}
+TOP = {"README.md": "index.md", "SECURITY.md": "reporting.md", "service/README.md": "service.md"}
 MENU = {
     "Begin": ["start", "install", "from-qmail", "migration"],
-    "Configure": ["profiles", "configuration", "plugins/index", "settings", "autoturn"],
-    "Operate": ["operating", "monitoring", "troubleshooting", "security", "reporting", "performance", "changelog"],
+    "Configure": ["configuration", "profiles", "plugins/index", "settings", "autoturn"],
+    "Operate": [
+        "operating",
+        "monitoring",
+        "service",
+        "troubleshooting",
+        "security",
+        "reporting",
+        "performance",
+        "changelog",
+    ],
     "Extend": ["writing-plugins", "hooks", "contributing"],
     "Inside": ["flow", "internals", "compatibility", "decisions"],
     "Commands": ["commands/index"],
@@ -79,7 +89,7 @@ def site_path(path: str) -> str | None:
 
 def pages() -> Iterator[tuple[str, str]]:
     """Give (path on the site, text) of every page but the man pages."""
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md"):
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "service/README.md"):
         for path in sorted(ROOT.glob(pattern)):
             source = path.relative_to(ROOT).as_posix()
             target = site_path(source)

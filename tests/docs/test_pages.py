@@ -19,7 +19,11 @@ from pluq.plan.inspect import places, plans
 from pluq.plan.load import installed
 
 ROOT = Path(__file__).parents[2]
-PAGES = [path for pattern in ("*.md", "docs/*.md", "plugins/*/README.md") for path in sorted(ROOT.glob(pattern))]
+PAGES = [
+    path
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "service/README.md")
+    for path in sorted(ROOT.glob(pattern))
+]
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # A line of a fenced or indented block, or a span of code.
