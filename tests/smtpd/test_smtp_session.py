@@ -146,14 +146,17 @@ def test_who_sends_many_commands_at_once_lets_others_have_their_turn():
     talk = Talk()
     turns = []
 
-    async def breathe():
-        turns.append(talk.smtp.waiting_bytes)
+    async def breathe(seconds=0.0):
+        turns.append(seconds)
 
     talk.driver.breathe = breathe
     talk.send(b"MAIL FROM:<a@b>\r\n" + b"RCPT TO:<ann@example.org>\r\n" * 100)
     assert len(turns) == 101 // TURN_COMMANDS
     talk.send(b"DATA\r\n" + b"RCPT TO:<x>\r\n" * 1000 + b".\r\n")
     assert len(turns) == 101 // TURN_COMMANDS, "a message is no command"
+    assert set(turns) == {0.0}, "who sends mail is not slowed down"
+    talk.send(b"NOOP\r\n" * 200)
+    assert turns[-1] > 0, "who sends none is"
 
 
 def test_recipients_have_a_limit(monkeypatch):

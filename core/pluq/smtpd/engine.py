@@ -200,8 +200,8 @@ class Engine(SMTP):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(there_is_more)
 
-    async def breathe(self) -> None:
-        await asyncio.sleep(0)
+    async def breathe(self, seconds: float = 0.0) -> None:
+        await asyncio.sleep(seconds)
 
     async def start_tls(self, context: ssl.SSLContext) -> Tls:
         from pluq.smtpd.tls import describe

@@ -78,7 +78,7 @@ class OfflineDriver:
         if self.is_closed and self.background_tasks:
             await asyncio.wait(self.background_tasks)
 
-    async def breathe(self) -> None:
+    async def breathe(self, seconds: float = 0.0) -> None:
         """There is no other session."""
 
     async def start_tls(self, context: Any) -> Tls:

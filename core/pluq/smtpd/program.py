@@ -189,7 +189,7 @@ class Program:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def breathe(self) -> None:
+    async def breathe(self, seconds: float = 0.0) -> None:
         """There is no other session."""
 
     async def start_tls(self, context: ssl.SSLContext) -> Tls:

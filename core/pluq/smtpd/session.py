@@ -40,6 +40,10 @@ LINE_BYTES = 32768
 MAX_JUNK = 1000
 # Who sends more commands at once lets others have their turn after so many, which is what a message takes.
 TURN_COMMANDS = 5
+# Whoever goes on without mail, or to this many recipients of one message, is slowed down: a flood must not cost a processor.
+FREE_JUNK = 50
+FREE_RECIPIENTS = 1000
+PAUSE_SECONDS = 0.001
 # A line or a reply of ours gets at least so long (RFC 5321 section 4.5.3.2 asks for five minutes)...
 LINE_SECONDS = 300
 # ...and a message comes at this pace on the average, after `timeoutsmtpd` for a start: a drip of octets holds no session for days.
@@ -67,8 +71,8 @@ class Driver(Protocol):
     async def wait_input(self) -> bool:
         """Wait until the session was fed again; False at the end of input."""
 
-    async def breathe(self) -> None:
-        """Let other sessions go on, in the middle of long work."""
+    async def breathe(self, seconds: float = 0.0) -> None:
+        """Let other sessions go on, in the middle of long work; come back no earlier than in so many seconds."""
 
     async def start_tls(self, context: Any) -> Tls:
         """Do the server's part of a TLS handshake; what was not encrypted is gone. Raises OSError."""
@@ -254,12 +258,16 @@ class SmtpSession:
             self._phase_start = self.last_input
             self._command(line)
             commands += 1
-            if commands == TURN_COMMANDS and not self.busy and self.ended is None:
+            if (commands == TURN_COMMANDS or self.junk > FREE_JUNK) and not self.busy and self.ended is None:
                 commands = 0
-                self._step(self.driver.breathe())
+                self._step(self.driver.breathe(PAUSE_SECONDS if self._is_flood() else 0.0))
         if (self.eof or self.is_leaving) and self.ended is None and not self.busy:
             self._leave()
         self.flush()
+
+    def _is_flood(self) -> bool:
+        recipients = 0 if self.transaction is None else len(self.transaction.recipients)
+        return self.junk > FREE_JUNK or recipients > FREE_RECIPIENTS
 
     def _leave(self) -> None:
         """End at the end of input, or when the server stops and no message is under way."""
