@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pluq.errors import ProtocolError
 from pluq.local.packets import PACKET_BYTES, PACKET_FILES, Answer, decode_answers
 
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
+"""A mailing list or a busy hour finds workers warm; forking one costs as much as some deliveries."""
 WORKER_BYTES = 3 << 20
 """Memory of its own that a worker uses; the rest is shared."""
 MEMORY_SHARE = 20
@@ -84,6 +85,8 @@ class Pool:
         self._retired: list[Worker] = []
         self._fresh: dict[int, Worker] = {}
         self._buffer = bytearray(PACKET_BYTES)
+        self._look_at = 0.0
+        """Before that no worker has idled long enough."""
 
     # -- giving work
 
@@ -202,15 +205,24 @@ class Pool:
             self._retired.remove(worker)
 
     def expire(self) -> float | None:
-        """End workers that have idled long enough; return the seconds until the next may, None if there is none."""
+        """End workers that have idled long enough; return the seconds until the next may, None if there is none.
+
+        It is asked at every turn, and looks at the workers only when one may be due: whoever is busy now idles later.
+        """
+        if not self._workers:
+            return None
         now = self.clock()
+        if now < self._look_at:
+            return self._look_at - now
         idle = [
             (worker.last_used + IDLE_SECONDS - now, key) for key, worker in self._workers.items() if not worker.jobs
         ]
         for left, key in idle:
             if left <= 0:
                 self._retire(key)
-        return min((left for left, _ in idle if left > 0), default=None)
+        wait = min((left for left, _ in idle if left > 0), default=IDLE_SECONDS)
+        self._look_at = now + wait
+        return wait if self._workers else None
 
     def retire_all(self) -> None:
         """Let every worker finish and end; later jobs get new ones."""
