@@ -38,6 +38,7 @@ from pluq.queue.layout import QueueLayout
 MIB = 1 << 20
 REST_SECONDS = 5.0
 RUNS = 3
+QUEUE_LENGTHS = (100, 1000, 10_000, 100_000)
 Row = tuple[str, str]
 Curve = list[tuple[int, float]]
 
@@ -190,7 +191,7 @@ def deferred(curves: dict[str, Curve]) -> list[Row]:
         cpu, memory = (statistics.median(column) for column in list(zip(*base, strict=True))[1:])
         curve: Curve = []
         present = 0
-        for count in (100, 1000, 10_000, 100_000):
+        for count in QUEUE_LENGTHS:
             fill(peer.home, count - present)
             present = count
             spent = statistics.median(started(peer)[1] for _ in range(RUNS))
