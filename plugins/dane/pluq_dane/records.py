@@ -78,7 +78,12 @@ def _proves(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str
         if any(one.usage == EE and matches(one, own) for one in records):
             return True
         anchors = [it for it in others if any(one.usage == TA and matches(one, it) for one in records)]
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # no certificate was shown, or one that cannot be read
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+    ):  # no certificate was shown, or one that cannot be read
         return False
     return any(is_signed_below(own, others, anchor, name) for anchor in anchors for name in names)
 
