@@ -1,5 +1,7 @@
 """The cheaper way to the disk is found with the first groups, and found again when it changes."""
 
+import errno
+
 import pytest
 
 from pluq.queue import groupsync
@@ -81,3 +83,13 @@ def test_an_error_of_syncfs_fails_the_group_and_ends_its_use(disk, monkeypatch):
     monkeypatch.setattr(groupsync, "syncfs", fail)
     assert disk.group.sync(FILES, ()) == set(FILES)
     assert disk.sync(5) == (0, 5)
+
+
+def test_without_a_descriptor_for_a_folder_everything_is_synced_at_once(disk, monkeypatch):
+    def no_room(_folder):
+        raise OSError(errno.EMFILE, "no room")
+
+    monkeypatch.setattr(groupsync, "fsync_dir", no_room)
+    for _ in range(2):
+        assert disk.group.sync(FILES, ("folder",)) == set()
+    assert disk.calls == ["syncfs", "fsync", "syncfs"]

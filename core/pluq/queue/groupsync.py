@@ -13,6 +13,7 @@ Source: syncfs(2), fsync(2).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -26,6 +27,8 @@ __all__ = ["GroupSync"]
 THREADS = 8
 # The method that looked slower is measured again after so many times as long as it took.
 PROBE_SHARE = 20
+# A folder has to be opened to be synced; the descriptor for syncfs is there already.
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # Weight of the newest measurement.
 WEIGHT = 0.25
 
@@ -82,7 +85,9 @@ class GroupSync:
         try:
             for folder in folders:
                 fsync_dir(folder)
-        except OSError:
+        except OSError as error:
+            if self._usable and error.errno in NO_DESCRIPTOR:
+                return failed | self._sync_all(files)
             return set(files)
         return failed
 
