@@ -1,6 +1,7 @@
 """A fresh qmail home, a queue daemon in a process of its own, and ways to look at and to kill what writes the queue."""
 
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -120,13 +121,16 @@ def look(layout):
     def snapshot():
         found = Snapshot({}, {}, {})
         for number in split_numbers(layout, "mess"):
-            path = layout.mess(number)
-            assert os.stat(path).st_ino == number, "a message file has its inode number as its name"
+            try:
+                with open(layout.mess(number), "rb") as file:
+                    inode, message = os.fstat(file.fileno()).st_ino, file.read()
+            except FileNotFoundError:
+                continue  # it has left meanwhile
+            assert inode == number, "a message file has its inode number as its name"
             todo, intd = os.path.exists(layout.todo(number)), os.path.exists(layout.intd(number))
             info = os.path.exists(layout.info(number))
             found.states[number] = "S4" if todo else "S5" if info else "S3" if intd else "S2"
-            with open(path, "rb") as file:
-                found.messages[number] = file.read()
+            found.messages[number] = message
             if todo:
                 with open(layout.todo(number), "rb") as file:
                     found.envelopes[number] = parse_todo(file.read())
@@ -209,7 +213,9 @@ def limit_files():
 
     def limited(more):
         def limit():
-            count = max(map(int, os.listdir("/proc/self/fd"))) + more
+            taken = set(map(int, os.listdir("/proc/self/fd")))
+            free = (number for number in itertools.count() if number not in taken)
+            count = next(itertools.islice(free, more, None))
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
         return limit

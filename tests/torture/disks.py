@@ -89,10 +89,10 @@ class Disk:
         return path
 
     def take_inodes(self) -> str:
-        """Take all inodes; returns the folder to remove again."""
+        """Take all inodes; returns the folder to remove again, which is not there if mail had taken them all."""
         path = f"{self.path}/fillers"
-        os.mkdir(path)
         try:
+            os.mkdir(path)
             for number in range(1 << 20):
                 os.close(os.open(f"{path}/{number}", os.O_CREAT | os.O_WRONLY))
         except OSError:
