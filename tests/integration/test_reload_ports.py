@@ -1,5 +1,6 @@
 """HUP: the stack listens where control/pluq.toml says now, and nobody who is connected notices."""
 
+import os
 import signal
 import smtplib
 import socket
@@ -181,3 +182,16 @@ def test_no_client_is_refused_while_ports_change(listening, until):
             one.result(PATIENCE)
     stack.wait_mail(*sent)
     assert len(stack.subjects()) == len(sent)
+
+
+def test_a_hup_to_every_process_ends_none(listening, until):
+    stack = listening()
+    before = stack.role_pids()
+    for pid in before.values():
+        os.kill(pid, signal.SIGHUP)
+    stack.send("after")
+    stack.wait_mail("after")
+    # The server alone may have been replaced by the one that listens as the file says.
+    assert {name: pid for name, pid in stack.role_pids().items() if name != "smtpd"} == {
+        name: pid for name, pid in before.items() if name != "smtpd"
+    }

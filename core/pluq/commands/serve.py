@@ -26,8 +26,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -108,9 +107,8 @@ def serve(home: Home, listen: list[str]) -> int:
         raise ConfigError(f"{home.bin}/qmail-queue", "hands all mail on by QMQP: this host has nothing to serve")
     ids = home.ids()
     keys = bind_keys(home, ids)
-    with answered_keys(home, ids, keys):
-        if not configuration_is_sound(home, ids):
-            return 111
+    if not configuration_is_sound(home, ids):
+        return 111
     site = read_site(home)
     log.use(site.log_format)
     board = metrics.Board() if site.status.listen else None
@@ -144,25 +142,6 @@ def bind_keys(home: Home, ids: Ids) -> socket.socket | None:
         raise ConfigError(home.run, os.strerror(error.errno or 0)) from error
     lock_run(f"{home.run}/lock", LOCK_SECONDS)
     return None if ids.single else bind_unix(f"{home.run}/keys", socket.SOCK_SEQPACKET, 0o666, 0)
-
-
-@contextmanager
-def answered_keys(home: Home, ids: Ids, sock: socket.socket | None) -> Iterator[None]:
-    """Let the role "keys" answer while the configuration is checked, before the stack runs."""
-    from pluq.supervisor import keys
-
-    pid = 0 if sock is None else os.fork()
-    if sock is not None and pid == 0:
-        try:
-            keys.run(home, ids, sock)
-        finally:
-            os._exit(0)
-    try:
-        yield
-    finally:
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
 
 
 def bind(home: Home, ids: Ids, keys: socket.socket | None) -> Sockets:

@@ -295,6 +295,8 @@ def settle(role: Role, parent: int) -> None:
         privileges.forbid_new_privileges()
     for signum in WATCHED:
         signal.signal(signum, signal.SIG_DFL)
+    if signal.SIGHUP not in role.passes:  # nothing to read again: who signals all that is called pluq must not end it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     privileges.end_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
