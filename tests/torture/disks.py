@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 MIB = 1 << 20
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
@@ -77,15 +77,13 @@ class Disk:
         subprocess.run(["mount", "-o", "remount,abort", self.path], check=True, capture_output=True)
 
     def fill(self) -> str:
-        """Take all space; returns the file to remove again."""
+        """Take all space; returns the file to remove again, which is not there if mail had taken it all."""
         path = f"{self.path}/filler"
-        with open(path, "wb", buffering=0) as file:
+        with suppress(OSError), open(path, "wb", buffering=0) as file:
             for size in (MIB, 4096, 1):
-                try:
+                with suppress(OSError):
                     while True:
                         file.write(bytes(size))
-                except OSError:
-                    continue
         return path
 
     def take_inodes(self) -> str:

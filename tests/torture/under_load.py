@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from tests.torture.disks import MIB, Disk, new_disk
 from tests.torture.ledger import Row
@@ -17,7 +18,7 @@ CLIENTS = 6
 EVERYTHING = "everything"
 VICTIMS = ("queue", "send", "lspawn", "rspawn", "smtpd", "worker", "worker", EVERYTHING)
 SMALL_DISK = 24 * MIB
-FEW_INODES = 1024
+FEW_INODES = 4096
 SEED = 7
 # How long the control waits for what it will not find.
 CONTROL_SECONDS = 5.0
@@ -173,7 +174,9 @@ def full(run: str, fill: Callable[[Disk], str], times: int, seconds: float) -> R
                 system.ledger.fault()
                 time.sleep(seconds)
                 refused.append(len(system.ledger.accepted) - before)
-                shutil.rmtree(filler, ignore_errors=True) if fill is Disk.take_inodes else os.unlink(filler)
+                shutil.rmtree(filler, ignore_errors=True) if os.path.isdir(filler) else Path(filler).unlink(
+                    missing_ok=True
+                )
                 system.box.take_out()
                 system.ledger.fault()
             worst = max(worst, system.recover([]))
