@@ -35,7 +35,7 @@ class Deliverer:
             with contextlib.suppress(BlockingIOError):
                 self.sock, _address = self.listener.accept()
                 self.sock.setblocking(False)
-                self.sock.send(spawn.encode_limit(300, 2))
+                self.send(spawn.encode_limit(300, 2))
                 self.decoder = spawn.CommandDecoder(2)
             return
         try:
@@ -51,7 +51,12 @@ class Deliverer:
             self.orders.append(order)
             report = self.answer(order.recipient)
             if report is not None:
-                self.sock.send(spawn.encode_report(order.number, report, 2))
+                self.send(spawn.encode_report(order.number, report, 2))
+
+    def send(self, data):
+        """To a scheduler that may have been killed since: it is seen to be gone at the next step."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.sock.send(data)
 
     def hang_up(self):
         self.sock.close()
