@@ -16,10 +16,11 @@ import tempfile
 from collections.abc import Iterator
 
 from bench import report
-from bench.peers import Peer, free_port
+from bench.peers import Peer
 from bench.processes import pss_bytes
 from bench.setups import NAMES, SETUPS, missing
 from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result, Workload
+from pluq.testing.ports import free_port
 
 
 def main() -> int:

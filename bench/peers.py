@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from bench import processes
+
+from pluq.testing.ports import free_port
 
 DOMAIN = "bench.example"
 USERS_DOMAIN = "users.example"
@@ -377,15 +378,3 @@ class Qmail(Peer):
             if os.path.isdir(f"{self.folder}/saved/{part}"):
                 shutil.rmtree(f"{self.home}/{part}")
                 shutil.copytree(f"{self.folder}/saved/{part}", f"{self.home}/{part}")
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody uses, and that the kernel gives no client meanwhile."""
-    while True:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

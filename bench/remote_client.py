@@ -20,6 +20,7 @@ import tempfile
 import time
 
 from pluq.config import Home
+from pluq.testing.ports import free_port
 from pluq.wire.spawn import ReportDecoder, encode_command
 
 SINK = "/usr/sbin/smtp-sink"
@@ -48,11 +49,6 @@ def main() -> int:
         sink.wait()
         shutil.rmtree(folder)
     return 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def make_home(folder: str, port: int, size: int, hosts: int) -> Home:

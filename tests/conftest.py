@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-PATIENCE = 30.0
+from pluq.testing.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+PATIENCE = 60.0
 
 
 def listens(port: int) -> bool:

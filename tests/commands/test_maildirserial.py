@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pluq.commands.maildirserial import host_and_port, read_envelope
+from pluq.testing.ports import free_port
 
 BIN = Path(sys.executable).parent
 QUEUE = '#!/bin/sh\ncat > "$QUEUED/bounce"\ncat <&1 > "$QUEUED/envelope"\n'
@@ -181,8 +182,7 @@ def test_a_double_bounce_goes_to_the_postmaster_and_a_triple_one_nowhere(maildir
 
 
 def test_a_host_that_is_away_costs_no_message(maildir):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     maildir.put("a", "good@h", age=OLD)
     for program in ("maildirsmtp", "maildirqmtp"):
         done = maildir.run(program, address, *(["me"] if program == "maildirsmtp" else []))

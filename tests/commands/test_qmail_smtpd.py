@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pluq.testing.ports import free_port
+
 QMAIL_SMTPD = str(Path(sys.executable).parent / "qmail-smtpd")
 PROGRAM = "#!/bin/sh\ncat >{folder}/message\ncat <&1 >{folder}/envelope\nenv >{folder}/env\n"
 STREAM = (
@@ -122,8 +124,7 @@ def test_under_tcpserver_with_rules_made_by_tcprules(home, tmp_path):
     rules = f'127.0.0.2:deny\n127.0.0.3:allow,RELAYCLIENT="",QMAILQUEUE="{home}/program"\n:allow\n'
     cdb = str(tmp_path / "tcp.smtp.cdb")
     subprocess.run(["tcprules", cdb, cdb + ".tmp"], input=rules.encode(), check=True)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     command = ["tcpserver", "-v", "-HRl", "mx.local", "-x", cdb, "127.0.0.1", str(port), QMAIL_SMTPD]
     with open(tmp_path / "log", "wb") as log:
         server = subprocess.Popen(command, env=environment(home), stderr=log)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pluq.testing.ports import free_port
 from pluq.testing.remote_home import WIRE, RemoteHome
 from pluq.testing.smtp_peer import Fault, SmtpPeer
 from pluq.wire.spawn import ReportDecoder, decode_limit, encode_command
@@ -213,8 +214,7 @@ def test_hup_takes_new_plugins_and_keeps_the_old_ones_when_they_are_wrong(
 @contextmanager
 def smtp_sink(*options: str) -> Iterator[int]:
     assert SINK is not None
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     user = ["-u", "root"] if os.geteuid() == 0 else []
     process = subprocess.Popen([SINK, *user, *options, f"127.0.0.1:{port}", "100"])
     try:

@@ -10,12 +10,7 @@ from pluq.config.site import parse_site
 from pluq.errors import ConfigError
 from pluq.supervisor.ports import Ports, close_all, own_address
 from pluq.supervisor.sockets import parse_address
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+from pluq.testing.ports import free_port
 
 
 def site(text=""):

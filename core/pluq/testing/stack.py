@@ -26,23 +26,16 @@ from typing import Any, Self, TypeVar
 
 from pluq.config import Home, current_ids, qmail_ids
 from pluq.supervisor import hier
+from pluq.testing.ports import free_port
 
 __all__ = ["BIN", "DOMAIN", "PATIENCE", "Stack", "answers", "free_port", "wait_until"]
 
 DOMAIN = "example.org"
 BIN = Path(sys.executable).parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 MESSAGE_FILES = ("todo/*", "info/*/*", "local/*/*", "remote/*/*", "bounce/*")
 LOG_LINES = 40
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], T], what: str | Callable[[], str], patience: float = PATIENCE) -> T:

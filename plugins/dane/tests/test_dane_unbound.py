@@ -22,8 +22,8 @@ from pluq.dns import Resolver
 from pluq.errors import TemporaryFailure
 from pluq.remote.route import Route
 from pluq.testing.certificates import Authority, context_of
-from pluq.testing.dns import same_port
 from pluq.testing.plugins import make_plugin, plan_of
+from pluq.testing.ports import free_port
 from pluq.testing.remote_home import RemoteHome, make_job
 from pluq.testing.smtp_peer import SmtpPeer
 from pluq_dane import Dane
@@ -100,10 +100,7 @@ class Site:
 
     async def resolve(self, zone: str, anchor: str) -> None:
         """Start unbound and wait until it answers."""
-        udp, tcp = same_port()
-        port = udp.getsockname()[1]
-        udp.close()
-        tcp.close()
+        port = free_port()
         (self.path / "zone").write_text(zone)
         configuration = CONFIGURATION.format(port=port, folder=self.path, anchor=anchor)
         (self.path / "unbound.conf").write_text(configuration)
@@ -139,7 +136,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 def peer_of(site: Site) -> SmtpPeer:
-    return SmtpPeer(tls=context_of(site.path, site.private, [site.certificate]), host=PEER)
+    return SmtpPeer(tls=context_of(site.path, site.private, [site.certificate]), host=PEER, port=free_port())
 
 
 async def test_a_host_that_signed_dns_means_gets_the_message_and_another_does_not(site: Site) -> None:

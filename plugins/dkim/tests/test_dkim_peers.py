@@ -28,6 +28,7 @@ from pluq.signatures.finding import Code, Finding
 from pluq.signatures.keys import load_key
 from pluq.testing.dns import FakeDns
 from pluq.testing.plugins import make_plugin
+from pluq.testing.ports import free_port
 from pluq_dkim import Dkim
 from pluq_dkim.verify import Policy, verify_message
 
@@ -249,9 +250,7 @@ async def test_we_verify_what_opendkim_signs(home: Home, tmp_path: Path, selecto
 @contextmanager
 def rspamd(program: str, folder: Path, server: FakeDns) -> Iterator[int]:
     """Run rspamd with nothing but its DKIM module; yield its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "rspamd.conf").write_text(
         f'options {{ filters = "dkim"; explicit_modules = ["dkim"]; rundir = "{folder}"; tempdir = "{folder}"; hs_cache_dir = "{folder}";\n'
         f'  dns {{ nameserver = ["127.0.0.1:{server.address[1]}:1"]; timeout = 2s; retransmits = 2; }} }}\n'

@@ -14,6 +14,7 @@ from pluq.dns import Answer as DnsAnswer
 from pluq.dns import Mx, Status
 from pluq.remote import report
 from pluq.testing.plugins import make_plugin, plan_of
+from pluq.testing.ports import free_port
 from pluq.testing.remote_home import MESSAGE, RemoteHome, make_job
 from pluq.testing.smtp_peer import SmtpPeer
 from pluq.wire.netstring import encode
@@ -118,9 +119,7 @@ async def test_a_silent_server_is_not_waited_for_for_ever(home):
 
 
 async def test_a_route_to_nobody_waits_and_speaks_no_smtp(home):
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-    assert await deliver(home, routed(port)) == [report.NO_CONNECTION]
+    assert await deliver(home, routed(free_port())) == [report.NO_CONNECTION]
 
 
 async def test_mxps_tries_qmtp_first(home, monkeypatch):
