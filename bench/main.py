@@ -20,6 +20,7 @@ from bench.peers import Peer
 from bench.processes import pss_bytes
 from bench.setups import NAMES, SETUPS, missing
 from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result, Workload
+
 from pluq.testing.ports import free_port
 
 
