@@ -50,6 +50,22 @@ def test_a_pipelined_message_takes_two_groups() -> None:
     assert say(start(pipelining=True), GOOD).endswith(b"DATA\r\nx\r\n.\r\n")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ((), 'MAIL FROM:<"дом"@src.example>\r\n'),
+        ((b"SIZE=1",), 'MAIL FROM:<"дом"@src.example> SIZE=1\r\n'),
+        ((b"BODY=8BITMIME", b"SMTPUTF8"), "MAIL FROM:<дом@src.example> BODY=8BITMIME SMTPUTF8\r\n"),
+    ],
+)
+def test_letters_beyond_ascii_are_quoted_unless_smtputf8_was_agreed(parameters: tuple[bytes, ...], line: str) -> None:
+    sender = "дом@src.example".encode()
+    dialogue = Dialogue(HOST, sender, [b'"a b"@x', sender], b"", parameters=parameters, pipelining=True)
+    assert dialogue.start().startswith(line.encode())
+    recipient = line[len("MAIL FROM:") :].partition(">")[0]
+    assert dialogue.start().endswith(f"RCPT TO:{recipient}>\r\nDATA\r\n".encode())
+
+
 @pytest.mark.parametrize("pipelining", [False, True])
 @pytest.mark.parametrize(
     ("replies", "records"),

@@ -11,7 +11,7 @@ import pytest
 
 from pluq.dns import Resolver
 from pluq.errors import TemporaryFailure
-from pluq.hookspecs import Defer, Disconnect, Reject
+from pluq.hookspecs import Defer, Delivery, Disconnect, Reject
 from pluq.plan import Plan
 from pluq.remote import pool as pools
 from pluq.remote import report
@@ -367,7 +367,7 @@ async def test_plugins_choose_envelope_route_parameters_and_outcome(remote_home:
     assert records[-1] == b"Z127.0.0.1 accepted message.\nRemote host said: 250 2.0.0 seen\n"
 
 
-@pytest.mark.parametrize("hook", ["remote_policy", "remote_session"])
+@pytest.mark.parametrize("hook", ["remote_policy", "remote_session", "remote_mail"])
 @pytest.mark.parametrize(
     ("verdict", "record"),
     [
@@ -387,6 +387,25 @@ async def test_a_verdict_of_a_plugin_is_the_report(
         remote_home.relay_to(peer)
         assert await deliver(remote_home.deliverer(plan=a_plan(**{hook: decide})), job()) == [record]
     assert peer.messages == []
+
+
+async def test_a_message_that_a_host_may_not_have_leaves_the_connection_to_others(
+    remote_home: RemoteHome, job: MakeJob, no_waiting_for_bursts: None
+) -> None:
+    async def decide(delivery: Delivery, connection: object) -> Reject | None:
+        return Reject(text="not this one") if delivery.recipients == [b"no@dst.example"] else None
+
+    pool = Pool()
+    with SmtpPeer() as peer:
+        remote_home.relay_to(peer)
+        deliverer = remote_home.deliverer(pool, plan=a_plan(remote_mail=decide))
+        assert (await start(deliverer, job(recipient=b"no@dst.example"))) == b"Dnot this one (#5.7.1)\n"
+        assert (await start(deliverer, job())).startswith(b"K")
+        assert (await start(deliverer, job(recipient=b"no@dst.example"))) == b"Dnot this one (#5.7.1)\n"
+        assert (await start(deliverer, job())).startswith(b"K")
+        pool.close()
+    assert len(peer.sessions) == 1
+    assert peer.messages == [WIRE] * 2
 
 
 async def test_a_plugin_that_fails_defers(remote_home: RemoteHome, job: MakeJob) -> None:

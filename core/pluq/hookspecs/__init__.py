@@ -260,6 +260,13 @@ def remote_session(delivery: Delivery, connection: Any) -> Verdict | None:
     """The peer answered EHLO: start TLS, log in. Defer tries the next host, Reject gives the delivery up."""
 
 
+def remote_mail(delivery: Delivery, connection: Any) -> Verdict | None:
+    """The message is about to be sent on this connection, which may have carried others: whether this host will do for it.
+
+    Reject gives the delivery up, Defer tries it again later; the connection stays good for other messages.
+    """
+
+
 def remote_params(delivery: Delivery, connection: Any) -> Sequence[bytes] | None:
     """Return parameters of MAIL, as b"SIZE=1000"."""
 
@@ -343,6 +350,7 @@ KINDS: Mapping[str, Kind] = {
     "remote_policy": Kind.DECIDE,
     "remote_transport": Kind.FIRST,
     "remote_session": Kind.DECIDE,
+    "remote_mail": Kind.DECIDE,
     "remote_params": Kind.COLLECT,
     "remote_message": Kind.EACH,
     "remote_outcome": Kind.FOLD,

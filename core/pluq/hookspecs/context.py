@@ -128,7 +128,8 @@ class Transaction:
 
     `parameters` are those of MAIL, names in upper case. `received_fields` stand directly below our own Received field,
     in order (Received-SPF, for example). `queue_environment` is for the program that QMAILQUEUE names; None unsets a variable.
-    `is_sender_vouched`: a plugin answers for the sender, so that others let it pass.
+    `is_sender_vouched`: a plugin answers for the sender, so that others let it pass. `is_utf8`: a plugin has taken MAIL as SMTPUTF8, and
+    our Received field says so.
     """
 
     sender: bytes
@@ -138,6 +139,7 @@ class Transaction:
     received_fields: list[bytes] = field(default_factory=list)
     queue_environment: dict[str, str | None] = field(default_factory=dict)
     is_sender_vouched: bool = False
+    is_utf8: bool = False
     notes: Notes = field(default_factory=dict)
     _dns: Budget | None = field(default=None, repr=False, compare=False)
 

@@ -17,6 +17,7 @@ MAX_ADDRESS = 899
 _SPECIAL = re.compile(rb'[\\"]')
 _QUOTED = re.compile(rb'([\r\n"\\])')
 _BARE_BOX = re.compile(rb"[!#-'*+\-/-9=?A-Z^-~]+(?:\.[!#-'*+\-/-9=?A-Z^-~]+)*")
+_BARE_UTF8_BOX = re.compile(_BARE_BOX.pattern.replace(rb"^-~", rb"^-~\x80-\xff"))
 _LITERAL = re.compile(rb"\[([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)\]")
 
 
@@ -89,14 +90,14 @@ def address_literal(domain: bytes) -> str | None:
     return ".".join(str(int(number[-20:]) & 255) for number in match.groups())
 
 
-def needs_quoting(box: bytes) -> bool:
-    """True if a local part cannot stand as it is in SMTP and in a header field."""
-    return _BARE_BOX.fullmatch(box) is None
+def needs_quoting(box: bytes, utf8: bool = False) -> bool:
+    """True if a local part cannot stand as it is in SMTP and in a header field. With `utf8` letters may be any (RFC 6531)."""
+    return (_BARE_UTF8_BOX if utf8 else _BARE_BOX).fullmatch(box) is None
 
 
-def quote_box(box: bytes) -> bytes:
+def quote_box(box: bytes, utf8: bool = False) -> bytes:
     """Return a local part, quoted where it has to be."""
-    return b'"' + _QUOTED.sub(rb"\\\1", box) + b'"' if needs_quoting(box) else box
+    return b'"' + _QUOTED.sub(rb"\\\1", box) + b'"' if needs_quoting(box, utf8) else box
 
 
 def quote(address: bytes) -> bytes:

@@ -73,6 +73,7 @@ class Plan:
     remote_policy: Decide | None = None
     remote_transport: First | None = None
     remote_session: Decide | None = None
+    remote_mail: Decide | None = None
     remote_params: Collect | None = None
     remote_message: Each | None = None
     remote_outcome: Fold | None = None

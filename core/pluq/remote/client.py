@@ -79,10 +79,10 @@ def judge(step: Step, partner: bytes, reply: Reply) -> bytes | None:
     return report.peer_said(step.letter(reply.code), step.complaint % partner, reply.text)
 
 
-def smtp_address(address: bytes) -> bytes:
+def smtp_address(address: bytes, utf8: bool = False) -> bytes:
     """Return an envelope address as qmail-remote writes it between the brackets: only a box before an @ is quoted."""
     box, at, domain = address.rpartition(b"@")
-    return quote_box(box) + at + domain if at else address
+    return quote_box(box, utf8) + at + domain if at else address
 
 
 def is_unsafe(*addresses: bytes) -> bool:
@@ -95,7 +95,7 @@ class Dialogue:
     """One message through one connection.
 
     `partner` is the peer's address as it stands in reports. `body` is the message in wire form without the final dot: bytes,
-    or pieces of a large one. `parameters` are those of MAIL. `reset`: the last message left a transaction open.
+    or pieces of a large one. `parameters` are those of MAIL; with SMTPUTF8 among them letters beyond ASCII need no quotes. `reset`: the last message left a transaction open.
 
     The owner sends what `start`, `answer` and `more` return. After `answer`, while `state` is BODY, it calls `more` as fast as
     the connection takes it. At DONE `records` is the report. `usable` says whether the connection may carry another message,
@@ -128,7 +128,7 @@ class Dialogue:
         recipients: Sequence[bytes],
         body: bytes | Iterator[bytes],
         *,
-        parameters: bytes = b"",
+        parameters: Sequence[bytes] = (),
         pipelining: bool = False,
         reset: bool = False,
     ) -> None:
@@ -145,9 +145,10 @@ class Dialogue:
         self._failed = False
         self._position = 0
         self._expected = [State.MAIL, *[State.RCPT] * len(recipients), State.DATA]
+        utf8 = b"SMTPUTF8" in parameters
         self._commands = [
-            b"MAIL FROM:<%b>%b\r\n" % (smtp_address(sender), parameters),
-            *[b"RCPT TO:<%b>\r\n" % smtp_address(recipient) for recipient in recipients],
+            b"MAIL FROM:<%b>%b\r\n" % (smtp_address(sender, utf8), b"".join(b" " + one for one in parameters)),
+            *[b"RCPT TO:<%b>\r\n" % smtp_address(recipient, utf8) for recipient in recipients],
             b"DATA\r\n",
         ]
         if reset:

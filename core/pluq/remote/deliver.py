@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pluq.config.ipme import adjusted, my_addresses
@@ -144,7 +144,7 @@ class Deliverer:
                 job.letter.close()
                 finish(dialogue.records)
 
-        self._run(connection, job, job.letter.wire(), b"", done)
+        self._run(connection, job, job.letter.wire(), (), done)
         return True
 
     def _start_task(self, job: Job, finish: Finish) -> None:
@@ -202,6 +202,9 @@ class Deliverer:
                 continue
             if isinstance(connection, list):
                 return connection
+            refused = await self._refused(connection, destination, delivery)
+            if refused is not None:
+                return refused
             return (await self._send(connection, destination, delivery, job)).records
         return [refusal]
 
@@ -342,17 +345,36 @@ class Deliverer:
         connection = self.pool.take(destination)
         if connection is None:
             return None
+        refused = await self._refused(connection, destination, delivery)
+        if refused is not None:
+            return refused
         dialogue = await self._send(connection, destination, delivery, job)
         return None if dialogue.may_try_again else dialogue.records
+
+    async def _refused(
+        self, connection: Connection, destination: Destination | None, delivery: Delivery
+    ) -> list[bytes] | None:
+        """Ask whether a connection will do for this message; return the records that end the delivery, None to go on."""
+        chain = self.plan.remote_mail
+        if chain is None:
+            return None
+        try:
+            record = heed(await chain(delivery=delivery, connection=connection))
+        except NextHost as error:
+            record = error.record
+        if record is None:
+            return None
+        self._part(connection, destination)
+        return [record]
 
     async def _send(
         self, connection: Connection, destination: Destination | None, delivery: Delivery, job: Job
     ) -> Dialogue:
         """Send the message through a connection that is ready for it, and return the dialogue at its end."""
         asked = self.plan.remote_params
-        parameters = b""
+        parameters: Sequence[bytes] = ()
         if asked is not None:
-            parameters = b"".join(b" " + one for one in await asked(delivery=delivery, connection=connection))
+            parameters = await asked(delivery=delivery, connection=connection)
         body = job.letter.wire()
         if self.plan.remote_message is not None and delivery.message is not None:
             body = edited_body(delivery.message)
@@ -371,7 +393,7 @@ class Deliverer:
         connection: Connection,
         job: Job,
         body: bytes | Iterator[bytes],
-        parameters: bytes,
+        parameters: Sequence[bytes],
         done: Callable[[Dialogue], None],
     ) -> None:
         dialogue = Dialogue(
@@ -389,8 +411,12 @@ class Deliverer:
         """Keep the connection or part from it."""
         if dialogue.in_message:
             connection.abort()
-            return
-        if self.pool is not None and destination is not None and dialogue.usable:
+        else:
+            self._part(connection, destination if dialogue.usable else None)
+
+    def _part(self, connection: Connection, destination: Destination | None) -> None:
+        """Keep a connection for other messages of its destination; without one, or without a pool, say goodbye."""
+        if self.pool is not None and destination is not None:
             self.pool.give_back(destination, connection)
         else:
             connection.quit()

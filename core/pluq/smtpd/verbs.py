@@ -232,18 +232,22 @@ def head(smtp: SmtpSession, transaction: Transaction) -> bytes:
         helo=smtp.fake_helo,
         local=session.local_host.encode("utf-8", "surrogateescape"),
         when=int(time.time()),
-        protocol=protocol_word(session),
+        protocol=protocol_word(session, transaction.is_utf8),
         local_dates=smtp.service.policy.local_dates,
         hidden=session.hides_client,
     )
     return b"".join([received, *transaction.received_fields]) if transaction.received_fields else received
 
 
-def protocol_word(session: Session) -> bytes:
-    """Return what stands behind "with" in our Received field: SMTP as qmail has it, after TLS or a login ESMTPSA and the like."""
-    if session.tls is None and session.login is None:
+def protocol_word(session: Session, is_utf8: bool) -> bytes:
+    """Return what stands behind "with" in our Received field: SMTP as qmail has it, after TLS or a login ESMTPSA and the like.
+
+    For SMTPUTF8 it is UTF8SMTP, UTF8SMTPSA and the like (RFC 6531 section 4.3).
+    """
+    if session.tls is None and session.login is None and not is_utf8:
         return b"SMTP"
-    word = b"ESMTP" + (b"S" if session.tls else b"") + (b"A" if session.login else b"")
+    word = b"UTF8SMTP" if is_utf8 else b"ESMTP"
+    word += (b"S" if session.tls else b"") + (b"A" if session.login else b"")
     if session.tls is None:
         return word
     authenticated = b", authenticated" if session.login else b""
