@@ -59,14 +59,35 @@ def test_plugins_shows_order_and_settings(home: Path) -> None:
     assert "did you mean 'size'" in run("plugins", "--home", str(home), "sise").stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "key", "value", "source"),
+    [
+        ("[core]\nlocal_dates = true\n", "core", "local_dates", True, "pluq.toml:2"),
+        ("", "core", "local_dates", False, "default"),
+        ('[log]\nformat = "both"\n', "log", "format", "both", "pluq.toml:2"),
+        ("[status]\ntodo_age = 5\n", "status", "todo_age", 5, "pluq.toml:2"),
+        ('[remote]\nplugins = ["size"]\n', "remote", "plugins", ["size"], "pluq.toml:2"),
+        ("", "remote", "plugins", [], "default"),
+    ],
+)
+def test_config_shows_tables_of_the_core_and_roles(home: Path, text, name, key, value, source) -> None:
+    (home / "control" / "pluq.toml").write_text(text)
+    shown = json.loads(run("config", "show", name, "--home", str(home), "--json").stdout)[key]
+    assert shown["value"] == value
+    assert shown["source"].endswith(source)
+
+
 def test_config_shows_where_each_value_came_from(home: Path) -> None:
     (home / "control" / "databytes").write_text("1000\n")
     (home / "control" / "pluq.toml").write_text(
         '[profile.mx]\nplugins = ["size"]\n[profile.own]\nextends = "mx"\nsize.databytes = 5\n'
     )
     from_file = json.loads(run("config", "show", "mx", "--home", str(home), "--json").stdout)
-    assert from_file == {"size.databytes": {"value": 1000, "source": "control/databytes"}}
+    assert from_file["size.databytes"] == {"value": 1000, "source": "control/databytes"}
     own = json.loads(run("config", "show", "own", "--home", str(home), "--json").stdout)["size.databytes"]
     assert own["value"] == 5
     assert own["source"].endswith("pluq.toml:5")
+    from_base = json.loads(run("config", "show", "own", "--home", str(home), "--json").stdout)["plugins"]
+    assert from_base["value"] == ["size"]
+    assert from_base["source"].endswith("pluq.toml:2")
     assert "no profile 'mxx'; did you mean 'mx'?" in run("config", "show", "mxx", "--home", str(home)).stderr

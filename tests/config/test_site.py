@@ -2,6 +2,7 @@
 
 import pytest
 
+from pluq.config.home import Home
 from pluq.config.site import CHECKPASSWORD, parse_site
 from pluq.errors import ConfigError
 
@@ -15,7 +16,7 @@ def parse(text: str):
 )
 def test_a_protocol_has_its_role_and_its_rules(protocol, role):
     profile = parse(f'[profile.x]\nprotocol = "{protocol}"\n').profiles["x"]
-    assert (profile.role, profile.rules) == (role, f"tcp.{protocol}")
+    assert (profile.role, profile.rules_path(Home("/h"))) == (role, f"/h/control/tcp.{protocol}")
 
 
 def test_a_profile_speaks_smtp_unless_it_says_otherwise():

@@ -16,7 +16,7 @@ def site(text):
 
 
 def test_without_the_tables_the_log_is_qmails_and_there_is_no_page():
-    assert site("").log_format == "qmail"
+    assert site("").log.format == "qmail"
     assert site("").status == Status()
     assert site("[status]\ndisk_free = 9\n").status.listen == ""
 

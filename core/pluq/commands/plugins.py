@@ -22,7 +22,8 @@ def main() -> int:
     import json
 
     from pluq.config import Home
-    from pluq.config.site import nearest, read_site
+    from pluq.config.site import read_site
+    from pluq.config.table import nearest
     from pluq.errors import ConfigError
     from pluq.plan.inspect import list_plugins
 

@@ -110,7 +110,7 @@ def serve(home: Home, listen: list[str]) -> int:
     if not configuration_is_sound(home, ids):
         return 111
     site = read_site(home)
-    log.use(site.log_format)
+    log.use(site.log.format)
     board = metrics.Board() if site.status.listen else None
     stack = Stack(home, ids, bind(home, ids, keys), ports, notifier, watchers(home, ids, site.status, board))
     roles = stack.roles()

@@ -113,7 +113,7 @@ class Home:
             return False
         from pluq.config.site import read_site
 
-        return read_site(self).core.flag("local_dates", False)
+        return read_site(self).core.local_dates
 
     def ids(self) -> Ids:
         """Return the ids of the users that the roles run as."""

@@ -1,6 +1,7 @@
 """Settings: each is declared once, and everything else is read off the declaration.
 
-A plugin's settings are a frozen dataclass whose fields are made by `setting()`:
+The settings of a plugin, and those of the core in [core], [log], [status] and a profile, are a frozen dataclass whose fields are made
+by `setting()`:
 
     @dataclass(frozen=True)
     class Settings:
@@ -25,12 +26,14 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pluq.config.site import Table, nearest
+from pluq.config.table import Table, nearest
 from pluq.errors import ConfigError
 from pluq.store.control import ControlFiles, first_line, leading_int, list_lines, read_file
 
 S = TypeVar("S")
 META = "pluq"
+# What every plugin has beside its own.
+COMMON_PLUGIN_KEYS = ("on_error", "mode", "timeout")
 
 
 @dataclass(frozen=True)
@@ -240,20 +243,26 @@ class Resolved:
 
 
 def resolve(settings_class: type, controls: ControlFiles, tables: list[Table]) -> Resolved:
-    """Return the settings from the layers below the environment; `tables` weakest first. Raises ConfigError."""
+    """Return a plugin's settings from the layers below the environment; `tables` weakest first. Raises ConfigError."""
     declared = declarations(settings_class)
-    known = {one.name for one in declared}
+    known = [*(one.name for one in declared), *COMMON_PLUGIN_KEYS]
     for table in tables:
         table.refuse_unknown(known)
     values = {one.name: _find(one, controls, tables) for one in declared}
     return Resolved(settings_class, values, declared)
 
 
-def _find(one: Declaration, controls: ControlFiles, tables: list[Table]) -> Value:
+def read_table(settings_class: type, tables: list[Table]) -> Resolved:
+    """Return settings of the core from the tables that have them, weakest first. Raises ConfigError for a value that does not fit."""
+    declared = declarations(settings_class)
+    return Resolved(settings_class, {one.name: _find(one, None, tables) for one in declared}, declared)
+
+
+def _find(one: Declaration, controls: ControlFiles | None, tables: list[Table]) -> Value:
     for table in reversed(tables):
         if one.name in table.values:
             return _from_toml(one, table)
-    if one.control is not None:
+    if one.control is not None and controls is not None:
         found = _from_control(one, controls)
         if found is not None:
             return found

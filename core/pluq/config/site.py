@@ -1,10 +1,12 @@
 """control/pluq.toml as values: what the site turned on, where, and the line of each decision.
 
-    [core]                 authserv_id, local_dates, maildir_sizes: what is no plugin
+    [core]                 what is no plugin
     [profile.NAME]         a listener: listen, protocol, plugins, extends, limits, and a table for each plugin's settings
     [remote] [local] [queue] [send]    the other roles: plugins, and a table for each plugin's settings
     [plugin.NAME]          settings of a plugin wherever it is enabled
     [log] [status]         the form of the log; the status page, figures and health (pluq.config.watching)
+
+The keys of each are declared as plugins declare theirs.
 
 No file is stock qmail: no profile, no plugin. Anything that is not known here is an error with the line and the nearest right
 word, because a misspelt setting that does nothing is worse than one that fails.
@@ -16,32 +18,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Any
+from typing import Literal
 
 from pluq.config import watching
 from pluq.config.home import Home
+from pluq.config.settings import Resolved, Value, declarations, read_table, setting
+from pluq.config.table import Table, key_lines, nearest
 from pluq.errors import ConfigError
 from pluq.store.control import read_file
 
 ROLES = ("queue", "send", "local", "remote")
 STOCK = "stock"
 
-# Keys of the core beside a plugin's own settings.
-COMMON_PLUGIN_KEYS = ("on_error", "mode", "timeout")
-PROFILE_KEYS = (
-    "listen",
-    "protocol",
-    "plugins",
-    "extends",
-    "rules",
-    "concurrency",
-    "per_address",
-    "workers",
-    "checkpassword",
-)
 # What a listener speaks, and the role that serves it; plugins are compiled for that role.
 PROTOCOLS = {"smtp": "smtpd", "qmtp": "qmtpd", "qmqp": "qmtpd", "pop3": "pop3d"}
 # Those whose sessions know no hook.
@@ -49,70 +39,44 @@ WITHOUT_PLUGINS = ("qmtp", "qmqp")
 # What stands behind qmail-popup in everybody's run file.
 CHECKPASSWORD = ("checkpassword", "qmail-pop3d", "Maildir")
 ROLE_KEYS = ("plugins",)
-CORE_KEYS = ("authserv_id", "local_dates", "maildir_sizes")
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest of `words`, or nothing."""
-    found = get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table of the file: its dotted name, its values, and the line of each key."""
+class Core:
+    """[core]: what is no plugin."""
 
-    file: str
-    name: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    lines: Mapping[str, int] = field(default_factory=dict)
+    authserv_id: str = setting("", help="The name that our Authentication-Results fields bear; none: control/me.")
+    local_dates: bool = setting(False, help="Dates in Received and of qmail-inject in local time with its zone.")
+    maildir_sizes: bool = setting(True, help="Names of messages in a Maildir end in ,S=SIZE.")
 
-    def line(self, key: str | None = None) -> int | None:
-        """Return the line of a key of this table, or of the table itself."""
-        full = self.name if key is None else f"{self.name}.{key}"
-        return self.lines.get(full)
 
-    def error(self, key: str | None, why: str) -> ConfigError:
-        return ConfigError(self.file, why, self.line(key) or self.line(), f"{self.name}.{key}" if key else self.name)
+@dataclass(frozen=True)
+class Listening:
+    """[profile.NAME]: a listener."""
 
-    def refuse_unknown(self, known: Iterable[str]) -> None:
-        """Raise ConfigError for a key that is neither in `known` nor one that every plugin has."""
-        allowed = (*known, *COMMON_PLUGIN_KEYS)
-        for key in self.values:
-            if key not in allowed:
-                raise self.error(key, f"unknown setting{nearest(key, allowed)}")
+    listen: tuple[str, ...] = setting((), help="Addresses, ADDRESS:PORT or [ADDRESS]:PORT; not inherited.")
+    protocol: Literal["smtp", "qmtp", "qmqp", "pop3"] = setting("smtp", help="What it speaks.")
+    plugins: tuple[str, ...] = setting((), help="Plugins, in the order in which they are asked.")
+    extends: str = setting(
+        "", help="Another profile, whose keys and plugins are those of this one unless it has its own."
+    )
+    rules: str = setting("", help="The rules (tcprules), in control unless it begins with /; none: tcp.PROTOCOL.")
+    concurrency: int | None = setting(
+        None,
+        unit="connections",
+        help="Connections at once; none: control/concurrencyincoming, else as the protocol has it.",
+    )
+    # 50 as Postfix: no client that behaves needs more, and twenty hostile addresses are needed to take all the places.
+    per_address: int = setting(
+        50, unit="connections", help="Connections at once of one address, this machine excepted; 0: any number."
+    )
+    workers: int | None = setting(None, unit="processes", help="Processes that serve it; none: one for two processors.")
+    checkpassword: tuple[str, ...] = setting(
+        CHECKPASSWORD, help="POP3: the command of a login, a checkpassword program and what it runs."
+    )
 
-    def sub(self, key: str) -> Table:
-        """Return the table below `key`, an empty one where there is none."""
-        value = self.values.get(key, {})
-        if not isinstance(value, dict):
-            raise self.error(key, "expected a table of settings")
-        return Table(self.file, f"{self.name}.{key}", value, self.lines)
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of texts, () where the key is absent."""
-        value = self.values.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(key, "expected a list of texts")
-        return tuple(value)
-
-    def number(self, key: str, default: int) -> int:
-        value = self.values.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(key, "expected a whole number that is not negative")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if not isinstance(value, bool):
-            raise self.error(key, "expected true or false")
-        return value
-
-    def text(self, key: str, default: str) -> str:
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "expected text in quotes")
-        return value
+TABLES: Mapping[str, type] = {"core": Core, "log": watching.Log, "status": watching.Status}
 
 
 @dataclass(frozen=True)
@@ -130,19 +94,8 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Profile(Role):
-    """A listener. `listen` are "ADDRESS:PORT"; `rules` the tcprules file below control; limits are per profile.
-
-    `checkpassword` is the command of a POP3 login: a checkpassword program, and what it runs.
-    """
-
-    listen: tuple[str, ...] = ()
-    protocol: str = "smtp"
-    rules: str = "tcp.smtp"
-    checkpassword: tuple[str, ...] = CHECKPASSWORD
-    concurrency: int | None = None
-    per_address: int | None = None
-    workers: int | None = None
+class Profile(Listening, Role):
+    """A listener."""
 
     @property
     def role(self) -> str:
@@ -151,20 +104,25 @@ class Profile(Role):
 
     def rules_path(self, home: Home) -> str:
         """Return the path of the rules in text form; a relative name lies in control."""
-        return self.rules if self.rules.startswith("/") else home.control(self.rules)
+        rules = self.rules or f"tcp.{self.protocol}"
+        return rules if rules.startswith("/") else home.control(rules)
 
 
 @dataclass(frozen=True)
 class Site:
-    """The whole file. `profiles` in the order of the file; a role that is not there has no plugins."""
+    """The whole file. `profiles` in the order of the file; a role that is not there has no plugins.
+
+    `values` are the settings of the core with their sources, by table: "core", "profile.mx".
+    """
 
     file: str
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
     plugins: Mapping[str, Table] = field(default_factory=dict)
-    core: Table = field(default_factory=lambda: Table("", "core"))
-    log_format: str = "qmail"
+    core: Core = field(default_factory=Core)
+    log: watching.Log = field(default_factory=watching.Log)
     status: watching.Status = field(default_factory=watching.Status)
+    values: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
     def role(self, name: str) -> Role:
         """Return a role ("remote") or a profile by name; one without plugins where the file has none."""
@@ -197,18 +155,23 @@ def parse_site(path: str, data: bytes) -> Site:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, *_toml_fault(str(error))) from None
     top = Table(path, "", document, key_lines(text))
-    known = ("core", "log", "profile", "plugin", "status", *ROLES)
+    known = (*TABLES, "profile", "plugin", *ROLES)
     for key in document:
         if key not in known:
             raise ConfigError(path, f"unknown table{nearest(key, known)}", top.lines.get(key), key)
+    read = {name: _read(_top_table(top, name), kind) for name, kind in TABLES.items()}
+    watching.check_table(read["status"].settings, _top_table(top, "status"))
+    profiles = _profiles(top)
     return Site(
         path,
-        _profiles(top),
-        {name: _role(_top_table(top, name), ROLE_KEYS) for name in ROLES if name in document},
+        {name: profile for name, (profile, _values) in profiles.items()},
+        {name: _role(_top_table(top, name)) for name in ROLES if name in document},
         {name: _top_table(top, "plugin").sub(name) for name in _top_table(top, "plugin").values},
-        _core(_top_table(top, "core")),
-        watching.log_format(_top_table(top, "log")),
-        watching.status(_top_table(top, "status")),
+        read["core"].settings,
+        read["log"].settings,
+        read["status"].settings,
+        {name: one.values for name, one in read.items()}
+        | {f"profile.{name}": values for name, (_, values) in profiles.items()},
     )
 
 
@@ -224,14 +187,12 @@ def _top_table(top: Table, name: str) -> Table:
     return Table(top.file, name, value, top.lines)
 
 
-def _core(table: Table) -> Table:
-    for key in table.values:
-        if key not in CORE_KEYS:
-            raise table.error(key, f"unknown setting{nearest(key, CORE_KEYS)}")
-    return table
+def _read(table: Table, kind: type) -> Resolved:
+    table.refuse_unknown([one.name for one in declarations(kind)])
+    return read_table(kind, [table])
 
 
-def _profiles(top: Table) -> dict[str, Profile]:
+def _profiles(top: Table) -> dict[str, tuple[Profile, Mapping[str, Value]]]:
     parent = _top_table(top, "profile")
     tables = {name: parent.sub(name) for name in parent.values}
     return {name: _profile(name, tables) for name in tables}
@@ -253,47 +214,31 @@ def _chain(name: str, tables: Mapping[str, Table]) -> list[Table]:
         name = base
 
 
-def _profile(name: str, tables: Mapping[str, Table]) -> Profile:
+def _profile(name: str, tables: Mapping[str, Table]) -> tuple[Profile, Mapping[str, Value]]:
+    """Return a profile, and where each of its keys has its value from."""
     chain = _chain(name, tables)
-    role = _role_of_chain(name, chain, PROFILE_KEYS)
-    own = tables[name]
-    merged = Table(
-        own.file, own.name, {key: value for table in chain for key, value in table.values.items()}, own.lines
-    )
-    limits = {
-        key: merged.number(key, 0) if key in merged.values else None
-        for key in ("concurrency", "per_address", "workers")
-    }
-    protocol = _protocol(merged, role)
+    role = _role_of_chain(name, chain, tuple(one.name for one in declarations(Listening)))
+    found = read_table(Listening, chain)
     # An address belongs to one listener: `listen` is not inherited.
-    return Profile(
-        role.name,
-        role.plugins,
-        role.tables,
-        role.plugins_table,
-        own.texts("listen"),
-        protocol,
-        merged.text("rules", f"tcp.{protocol}"),
-        merged.texts("checkpassword") or CHECKPASSWORD,
-        **limits,
-    )
+    found.values["listen"] = read_table(Listening, chain[-1:]).values["listen"]
+    _check_protocol(found, role, chain)
+    keys = {key: value.value for key, value in found.values.items()}
+    return Profile(**{**keys, "name": name, "tables": role.tables, "plugins_table": role.plugins_table}), found.values
 
 
-def _protocol(merged: Table, role: Role) -> str:
-    """Return what a profile speaks. Raises ConfigError for what makes no sense with it."""
-    protocol = merged.text("protocol", "smtp")
-    if protocol not in PROTOCOLS:
-        raise merged.error("protocol", f"{protocol!r} is none of {', '.join(PROTOCOLS)}{nearest(protocol, PROTOCOLS)}")
+def _check_protocol(found: Resolved, role: Role, chain: list[Table]) -> None:
+    """Raise ConfigError for what makes no sense with what a profile speaks."""
+    protocol = found.values["protocol"].value
     if role.plugins and protocol in WITHOUT_PLUGINS:
-        table = role.plugins_table or merged
+        table = role.plugins_table or chain[-1]
         raise table.error("plugins", f"a profile with protocol {protocol!r} has no plugins")
-    if "checkpassword" in merged.values and protocol != "pop3":
-        raise merged.error("checkpassword", "only a profile with protocol 'pop3' has logins of this kind")
-    return protocol
+    holder = next((table for table in reversed(chain) if "checkpassword" in table.values), None)
+    if holder is not None and protocol != "pop3":
+        raise holder.error("checkpassword", "only a profile with protocol 'pop3' has logins of this kind")
 
 
-def _role(table: Table, keys: tuple[str, ...]) -> Role:
-    return _role_of_chain(table.name, [table], keys)
+def _role(table: Table) -> Role:
+    return _role_of_chain(table.name, [table], ROLE_KEYS)
 
 
 def _role_of_chain(name: str, chain: list[Table], keys: tuple[str, ...]) -> Role:
@@ -311,37 +256,3 @@ def _role_of_chain(name: str, chain: list[Table], keys: tuple[str, ...]) -> Role
             if key not in plugins and table is chain[-1]:
                 raise table.error(key, f"settings of a plugin that is not in plugins{nearest(key, plugins)}")
     return Role(name, plugins, tuple(chain), holder)
-
-
-_HEADER = re.compile(r"^\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"^\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*'))*)\s*=")
-
-
-def key_lines(text: str) -> dict[str, int]:
-    """Return the line (from 1) where each table and key of a valid TOML text begins, by its dotted name.
-
-    Lines inside a multi-line text could look like a key; they are below a key that has its line already, and the first wins.
-    """
-    lines: dict[str, int] = {}
-    prefix = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        header = _HEADER.match(line)
-        if header:
-            prefix = _dotted(header[1])
-            _note(lines, prefix, number)
-            continue
-        key = _KEY.match(line)
-        if key:
-            _note(lines, f"{prefix}.{_dotted(key[1])}" if prefix else _dotted(key[1]), number)
-    return lines
-
-
-def _dotted(raw: str) -> str:
-    return ".".join(part.strip().strip("\"'") for part in raw.split("."))
-
-
-def _note(lines: dict[str, int], name: str, number: int) -> None:
-    """Remember the line of a name and of the tables that its dots imply."""
-    parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        lines.setdefault(".".join(parts[:count]), number)

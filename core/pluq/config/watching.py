@@ -14,47 +14,43 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pluq import log
+from pluq.config.settings import setting
 from pluq.errors import ConfigError
 
 if TYPE_CHECKING:
     from pluq.config.home import Home
-    from pluq.config.site import Table
+    from pluq.config.table import Table
 
-LOG_KEYS = ("format",)
-STATUS_KEYS = (
-    "listen",
-    "open",
-    "hosts",
-    "user",
-    "addresses",
-    "disk_free",
-    "inodes_free",
-    "queue_age",
-    "todo_age",
-    "certificate_days",
-)
+
+@dataclass(frozen=True)
+class Log:
+    """[log]."""
+
+    format: Literal["qmail", "json", "both"] = setting("qmail", help="Lines of qmail-log(5), JSON objects, or both.")
 
 
 @dataclass(frozen=True)
 class Status:
-    """[status]. `listen` is "" where there is no such role; times in seconds, `disk_free` and `inodes_free` in percent."""
+    """[status]. There is no such role where `listen` is empty."""
 
-    listen: str = ""
-    hosts: tuple[str, ...] = ()
-    """Names by which browsers may reach the page, besides the address itself: behind a proxy, for example."""
-    user: str = "qmaill"
-    addresses: bool = False
-    """Show senders and recipients of the oldest messages. Everybody on this machine may look."""
-    disk_free: int = 5
-    inodes_free: int = 5
-    queue_age: int = 0
-    """Health ends when a message is older; 0 is queuelifetime and a day."""
-    todo_age: int = 900
-    """Health ends when a message has waited so long to be looked at."""
-    certificate_days: int = 7
+    listen: str = setting("", help="ADDRESS:PORT, or the path of a Unix socket; none: no status page.")
+    open: bool = setting(
+        False, help="`listen` may be an address that others can reach. The page asks nobody for a password."
+    )
+    hosts: tuple[str, ...] = setting(
+        (), help="Names by which browsers may reach it, besides the address itself: behind a proxy, for example."
+    )
+    user: str = setting("qmaill", help="The user that it runs as.")
+    addresses: bool = setting(
+        False, help="Show senders and recipients of the oldest messages. Everybody on this machine may look."
+    )
+    disk_free: int = setting(5, unit="percent", help="Health ends when less of the queue's disk is free.")
+    inodes_free: int = setting(5, unit="percent", help="Health ends when fewer of its inodes are free.")
+    queue_age: int = setting(0, unit="seconds", help="Health ends when a message is older; 0: queuelifetime and a day.")
+    todo_age: int = setting(900, unit="seconds", help="Health ends when a message has waited so long to be looked at.")
+    certificate_days: int = setting(7, unit="days", help="Health ends when a certificate expires sooner.")
 
 
 def form_of_log(home: Home) -> str:
@@ -64,33 +60,15 @@ def form_of_log(home: Home) -> str:
     from pluq.config.site import read_site
 
     try:
-        return read_site(home).log_format
+        return read_site(home).log.format
     except ConfigError:
         return "qmail"
 
 
-def log_format(table: Table) -> str:
-    """Return the form of the log. Raises ConfigError."""
-    _refuse_unknown(table, LOG_KEYS)
-    form = table.text("format", "qmail")
-    if form not in log.FORMATS:
-        raise table.error("format", f"{form!r} is none of {', '.join(log.FORMATS)}")
-    return form
-
-
-def status(table: Table) -> Status:
-    """Return what [status] says. Raises ConfigError."""
-    _refuse_unknown(table, STATUS_KEYS)
-    listen = table.text("listen", "")
-    if listen and not listen.startswith("/"):
-        _check_address(table, listen)
-    numbers = {
-        key: table.number(key, getattr(Status, key))
-        for key in ("disk_free", "inodes_free", "queue_age", "todo_age", "certificate_days")
-    }
-    return Status(
-        listen, table.texts("hosts"), table.text("user", Status.user), table.flag("addresses", False), **numbers
-    )
+def check_table(settings: Status, table: Table) -> None:
+    """Raise ConfigError for an address that makes no sense, or that strangers can reach without the site having said so."""
+    if settings.listen and not settings.listen.startswith("/"):
+        _check_address(table, settings)
 
 
 def check_status(settings: Status, file: str, single: bool) -> None:
@@ -123,24 +101,16 @@ def split_address(listen: str) -> tuple[str, int]:
     return str(ipaddress.ip_address(host)), int(port)
 
 
-def _check_address(table: Table, listen: str) -> None:
+def _check_address(table: Table, settings: Status) -> None:
     import ipaddress
 
     try:
-        host, _port = split_address(listen)
+        host, _port = split_address(settings.listen)
     except ValueError:
         example = "127.0.0.1:8025, [::1]:8025 or /var/qmail/run/status"
-        raise table.error("listen", f"{listen!r} is no address with a port, nor a path: {example}") from None
-    if not ipaddress.ip_address(host).is_loopback and not table.flag("open", False):
+        raise table.error("listen", f"{settings.listen!r} is no address with a port, nor a path: {example}") from None
+    if not ipaddress.ip_address(host).is_loopback and not settings.open:
         raise table.error(
             "listen",
             f"{host} can be reached by others, and the page asks nobody for a password: say `open = true` to allow it",
         )
-
-
-def _refuse_unknown(table: Table, known: tuple[str, ...]) -> None:
-    from pluq.config.site import nearest
-
-    for key in table.values:
-        if key not in known:
-            raise table.error(key, f"unknown setting{nearest(key, known)}")

@@ -25,7 +25,7 @@ from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs.context import Session
 from pluq.listen.arrivals import Arrivals
 from pluq.listen.fresh import Fresh
-from pluq.listen.rules import DEFAULT_CONCURRENCY, DEFAULT_PER_ADDRESS, Places, Rules, no_rules, nobody
+from pluq.listen.rules import DEFAULT_CONCURRENCY, Places, Rules, no_rules, nobody
 from pluq.plan import EMPTY, Plan
 from pluq.store.tcprules import Instructions
 
@@ -183,7 +183,7 @@ class Gate(ABC, Generic[S, C]):
             plan,
             Rules(profile.rules_path(home), log, nobody if self.trusts else no_rules),
             profile.concurrency or most,
-            DEFAULT_PER_ADDRESS if profile.per_address is None else profile.per_address,
+            profile.per_address,
         )
 
     async def renew(self, site: Site) -> None:

@@ -20,8 +20,6 @@ from pluq.store.tcprules import ALLOW, Instructions, Lookup, decode, find_rule, 
 # tcpserver's 40 is what a machine can bear in processes. A session here costs 4 KiB idle and at worst some 200 KiB: 1000 stay
 # within 200 MB, and within the descriptors that a process gets by default (1024).
 DEFAULT_CONCURRENCY = 1000
-# As Postfix: no client that behaves needs more, and twenty hostile addresses are needed to take all the places.
-DEFAULT_PER_ADDRESS = 50
 
 
 def no_rules(address: bytes) -> bytes | None:

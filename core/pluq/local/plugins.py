@@ -41,7 +41,7 @@ def site_choices(home: Home) -> dict[str, Any]:
     from pluq.config.site import read_site
 
     site = read_site(home)
-    return {"plan": _compile(home, site), "sized_names": site.core.flag("maildir_sizes", True)}
+    return {"plan": _compile(home, site), "sized_names": site.core.maildir_sizes}
 
 
 def load_plan(home: Home) -> Plan:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pluq.config import Home
-from pluq.config.site import nearest
+from pluq.config.table import nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs.plugin import Command
 from pluq.plan.load import installed, load_class, site_files

@@ -19,7 +19,8 @@ import pluggy
 from pluq.config import Home
 from pluq.config.keys import KeyReader
 from pluq.config.settings import resolve
-from pluq.config.site import PROTOCOLS, Role, Site, Table, nearest
+from pluq.config.site import PROTOCOLS, Role, Site
+from pluq.config.table import Table, nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs import FOLDED, HOOKS, KINDS, SYNC, Context, Kind, Plugin
 from pluq.hookspecs.plugin import hook_methods
@@ -85,7 +86,7 @@ def make_plugins(site: Site, where: Role, context: Context) -> list[Plugin[Any]]
 
 def authserv_id(home: Home, site: Site) -> str:
     """Return the name that our Authentication-Results fields bear: [core] authserv_id, else control/me."""
-    return site.core.text("authserv_id", "") or (home.controls.me() or b"").decode("utf-8", "replace")
+    return site.core.authserv_id or (home.controls.me() or b"").decode("utf-8", "replace")
 
 
 def _load(name: str, home: Home, where: Role) -> type[Plugin[Any]]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pluq.config.settings import KINDS as VALUE_KINDS
 from pluq.config.settings import Declaration, declarations
+from pluq.config.site import Core, Listening
+from pluq.config.watching import Log, Status
 from pluq.hookspecs import FOLDED, HOOKS, KINDS, PROVISIONAL, SYNC, Kind, Plugin
 from pluq.plan.inspect import summary
 from pluq.plan.load import installed
@@ -69,11 +71,22 @@ def _signature(function: Any) -> str:
     return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", str(inspect.signature(function)).replace("'", ""))
 
 
-SETTINGS_HEAD = """# Settings of the plugins
+TABLES: Mapping[str, type] = {
+    "`[core]`": Core,
+    "`[profile.NAME]`": Listening,
+    "`[log]`": Log,
+    "`[status]`": Status,
+}
+SETTINGS_HEAD = """# Settings
 
-Made from the declarations by `pluq docs settings`; do not edit. A value is looked for in layers, and the later wins: the default, the
-control file, `[plugin.NAME]`, `[profile.P.NAME]`, the connection's variable (from `tcp.smtp` or the run script). The last column names the control
-file and the VARIABLE.
+Made from the declarations by `pluq docs settings`; do not edit. All of them stand in `control/pluq.toml`; what each control file of qmail
+says is in its man page.
+
+"""
+PLUGINS_HEAD = """## Plugins
+
+A value is looked for in layers, and the later wins: the default, the control file, `[plugin.NAME]`, `[profile.P.NAME]`, the connection's
+variable (from `tcp.smtp` or the run script). The last column names the control file and the VARIABLE.
 
 Every plugin also has `on_error` ("defer": a failure answers 451; "skip": go on without it), `mode` ("enforce", "shadow": log and do
 not act, "off") and `timeout` (seconds for one call).
@@ -84,7 +97,22 @@ not act, "off") and `timeout` (seconds for one call).
 def settings_page(plugins: Iterable[type[Plugin[Any]]] | None = None) -> str:
     """Return docs/settings.md for the given plugin classes, those of this distribution by default."""
     chosen = shipped() if plugins is None else list(plugins)
-    return SETTINGS_HEAD + "\n".join(line for plugin in chosen for line in settings_lines(plugin)) + "\n"
+    core = "\n".join(line for title, kind in TABLES.items() for line in table_lines(title, kind))
+    return (
+        f"{SETTINGS_HEAD}{core}\n{PLUGINS_HEAD}"
+        + "\n".join(line for plugin in chosen for line in settings_lines(plugin))
+        + "\n"
+    )
+
+
+def table_lines(title: str, kind: type) -> Iterator[str]:
+    """Yield the section of a table of the core."""
+    yield f"## {title}\n"
+    yield "| setting | what it does | type | default |"
+    yield "|---|---|---|---|"
+    for one in declarations(kind):
+        yield f"| `{one.name}` | {one.help} | {_words(one)} | {_default(one)} |"
+    yield ""
 
 
 def shipped() -> list[type[Plugin[Any]]]:
@@ -110,10 +138,13 @@ def settings_lines(plugin: type[Plugin[Any]]) -> Iterator[str]:
 
 
 def _row(one: Declaration) -> str:
-    words = " or ".join(f"`{word}`" for word in one.choices if word) or VALUE_KINDS[one.kind].words
-    unit = f", {one.unit}" if one.unit else ""
     names = ", ".join(f"`{name}`" for name in (one.control, one.env) if name)
-    return f"| `{one.name}` | {one.help} | {words}{unit} | {_default(one)} | {names} |"
+    return f"| `{one.name}` | {one.help} | {_words(one)} | {_default(one)} | {names} |"
+
+
+def _words(one: Declaration) -> str:
+    words = " or ".join(f"`{word}`" for word in one.choices if word) or VALUE_KINDS[one.kind].words
+    return f"{words}, {one.unit}" if one.unit else words
 
 
 def _default(one: Declaration) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from pluq.config import Home
 from pluq.config.keys import KeyReader
 from pluq.config.settings import Declaration, Value, declarations
-from pluq.config.site import ROLES, Site, read_site
+from pluq.config.site import ROLES, Profile, Site, read_site
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs import Plugin
 from pluq.hookspecs.plugin import hook_methods
@@ -132,6 +132,15 @@ def describe(name: str, source: str, home: Home, site: Site) -> Installed:
 def summary(plugin: type[Plugin[Any]]) -> str:
     """Return the first line of the class's docstring."""
     return (plugin.__doc__ or "").strip().split("\n", 1)[0]
+
+
+def own_keys(site: Site, name: str) -> dict[str, Value]:
+    """Return what a profile or role says itself, beside its plugins' settings."""
+    role = site.role(name)
+    if isinstance(role, Profile):
+        return dict(site.values[f"profile.{name}"])
+    table = role.plugins_table
+    return {"plugins": Value(role.plugins, f"{site.file}:{table.line('plugins')}" if table else "default")}
 
 
 def effective(plan: Plan) -> Iterator[tuple[str, str, Value]]:

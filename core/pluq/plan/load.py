@@ -22,7 +22,7 @@ from typing import Any
 import pluggy
 
 from pluq.config import Home
-from pluq.config.site import nearest
+from pluq.config.table import nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs import HOOKS, PROJECT, SYNC
 from pluq.hookspecs.plugin import Plugin, hook_methods

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pluq.config import Home
 from pluq.config.keys import KeyReader
 from pluq.config.settings import Resolved, Value, declarations
-from pluq.config.site import Role, Site, Table
+from pluq.config.site import Role, Site
+from pluq.config.table import Table
 from pluq.hookspecs import Context, Plugin
 from pluq.plan import Plan
 from pluq.plan.compile import assemble, process_resolver
