@@ -21,9 +21,10 @@ Source: qmail-control(5); DESIGN "Settings".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import abc
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pluq.config.table import Table, nearest
@@ -50,6 +51,7 @@ class Declaration:
     choices: tuple[str, ...]
     optional: bool
     secret: bool
+    parse: Callable[[Any], Any] | None
     parse_control: Callable[[bytes], Any] | None
     parse_env: Callable[[str], Any] | None
 
@@ -70,24 +72,32 @@ def setting(
     control: str | None = None,
     env: str | None = None,
     secret: bool = False,
+    parse: Callable[[Any], Any] | None = None,
     parse_control: Callable[[bytes], Any] | None = None,
     parse_env: Callable[[str], Any] | None = None,
 ) -> Any:
-    """Declare a setting; the annotation beside it is its type (bool, int, float, str, tuple[str, ...], Literal, or | None).
+    """Declare a setting; the annotation beside it is its type (see KINDS, a Literal of texts, or one of them | None).
 
     `control` names a control file, `env` a variable of the connection, `unit` what a number counts, `secret` a value that is
-    never shown. `parse_control` gets the whole file, `parse_env` the variable, where the plain reading is not enough; both
-    raise ValueError with a sentence for a person.
+    never shown. `parse` makes a value of any type, or looks at it: it gets each text of a list and of a table, and else the value
+    itself. `parse_control` gets the whole file, `parse_env` the variable, where the plain reading is not enough. All three raise
+    ValueError with a sentence for a person.
     """
+    if isinstance(default, list | set):
+        raise TypeError(f"setting({default!r}): a list of texts is a tuple[str, ...], its default ()")
     meta = {
         "help": help,
         "unit": unit,
         "control": control,
         "env": env,
         "secret": secret,
+        "default": default,
+        "parse": parse,
         "parse_control": parse_control,
         "parse_env": parse_env,
     }
+    if isinstance(default, Mapping):
+        return dataclasses.field(default_factory=lambda: default, metadata={META: meta})
     return dataclasses.field(default=default, metadata={META: meta})
 
 
@@ -124,10 +134,27 @@ def _toml_list(value: Any) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _toml_table(value: Any) -> Mapping[str, str]:
+    table = _expect(value, dict, "a table of texts")
+    if not all(isinstance(item, str) for item in table.values()):
+        raise ValueError("expected a table of texts")
+    return MappingProxyType(dict(table))
+
+
+def _pairs(lines: Iterable[str]) -> Mapping[str, str]:
+    """Lines `key:value`, as in smtproutes."""
+    return MappingProxyType({key: value for key, _, value in (line.partition(":") for line in lines)})
+
+
 def _expect(value: Any, kind: type[S], words: str) -> S:
     if not isinstance(value, kind):
         raise ValueError(f"expected {words}")
     return value
+
+
+def _items(data: bytes) -> list[str]:
+    """The lines of a control file; what a NUL leaves empty is no item."""
+    return [_text(line) for line in list_lines(data) if line]
 
 
 def _text(data: bytes) -> str:
@@ -168,9 +195,8 @@ KINDS: Mapping[str, Kind] = {
     "int": Kind("number", _toml_int, _control_int, _env_int),
     "float": Kind("number", _toml_float, lambda data: float(first_line(data)), float),
     "str": Kind("text", _toml_str, lambda data: _text(first_line(data)), str),
-    "list": Kind(
-        "list", _toml_list, lambda data: tuple(map(_text, list_lines(data))), lambda text: tuple(text.split())
-    ),
+    "list": Kind("list", _toml_list, lambda data: tuple(_items(data)), lambda text: tuple(text.split())),
+    "table": Kind("table", _toml_table, lambda data: _pairs(_items(data)), lambda text: _pairs(text.split())),
 }
 
 
@@ -187,24 +213,30 @@ def _declaration(one: dataclasses.Field[Any], hint: Any, owner: type) -> Declara
     meta = one.metadata.get(META)
     if meta is None:
         raise TypeError(f"{owner.__qualname__}.{one.name}: declare it with setting(...)")
-    kind, choices, optional = _kind_of(hint, f"{owner.__qualname__}.{one.name}")
-    return Declaration(one.name, kind, one.default, choices=choices, optional=optional, **meta)
+    kind, choices, optional = _kind_of(hint, f"{owner.__qualname__}.{one.name}", meta["parse"] is not None)
+    return Declaration(one.name, kind, choices=choices, optional=optional, **meta)
 
 
-def _kind_of(hint: Any, where: str) -> tuple[str, tuple[str, ...], bool]:
+def _kind_of(hint: Any, where: str, is_parsed: bool) -> tuple[str, tuple[str, ...], bool]:
+    """Return the kind, the choices, and whether None is a value; a type that only `parse` knows is written as text."""
     if get_origin(hint) in (Union, UnionType):
         inner = [arg for arg in get_args(hint) if arg is not NoneType]
         if len(inner) == 1:
-            kind, choices, _ = _kind_of(inner[0], where)
+            kind, choices, _ = _kind_of(inner[0], where, is_parsed)
             return kind, choices, True
     if get_origin(hint) is Literal:
         return "str", tuple(map(str, get_args(hint))), False
-    if hint == tuple[str, ...]:
+    if hint == tuple[str, ...] or (is_parsed and get_origin(hint) is tuple):
         return "list", (), False
-    if isinstance(hint, type) and hint.__name__ in KINDS:
-        return hint.__name__, (), False
+    if hint in (Mapping[str, str], dict[str, str]) or (is_parsed and get_origin(hint) in (abc.Mapping, dict)):
+        return "table", (), False
+    if hint in (bool, int, float, str):
+        return str(hint.__name__), (), False
+    if is_parsed:
+        return "str", (), False
     raise TypeError(
-        f"{where}: a setting is bool, int, float, str, tuple[str, ...], a Literal of texts, or one of them | None"
+        f"{where}: a setting is bool, int, float, str, tuple[str, ...], Mapping[str, str], a Literal of texts, or one of them | None; "
+        "any other type needs parse="
     )
 
 
@@ -213,6 +245,27 @@ def check_choice(one: Declaration, value: Any) -> Any:
     if one.choices and value is not None and value not in one.choices:
         raise ValueError(f"{value!r} is none of {', '.join(one.choices)}{nearest(str(value), one.choices)}")
     return value
+
+
+def finished(one: Declaration, value: Any) -> Any:
+    """Return what was read as the plugin gets it. Raises ValueError."""
+    checked = check_choice(one, value)
+    if one.parse is None or checked is None:
+        return checked
+    if one.kind == "list":
+        return tuple(map(one.parse, checked))
+    if one.kind == "table":
+        return MappingProxyType({key: one.parse(item) for key, item in checked.items()})
+    return one.parse(checked)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can have it, and as people read it: what `parse` made is text."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 # -- resolution
@@ -236,7 +289,7 @@ class Resolved:
             if text is None:
                 continue
             try:
-                changes[one.name] = check_choice(one, (one.parse_env or KINDS[one.kind].env)(text))
+                changes[one.name] = finished(one, (one.parse_env or KINDS[one.kind].env)(text))
             except ValueError as error:
                 complaints.append(f"${variable}: {error}")
         return (dataclasses.replace(self.settings, **changes) if changes else self.settings), complaints
@@ -272,7 +325,7 @@ def _find(one: Declaration, controls: ControlFiles | None, tables: list[Table]) 
 def _from_toml(one: Declaration, table: Table) -> Value:
     line = table.line(one.name)
     try:
-        value = check_choice(one, KINDS[one.kind].toml(table.values[one.name]))
+        value = finished(one, KINDS[one.kind].toml(table.values[one.name]))
     except ValueError as error:
         raise ConfigError(table.file, str(error), line, f"{table.name}.{one.name}") from None
     return Value(value, f"{table.file}:{line}")
@@ -284,6 +337,6 @@ def _from_control(one: Declaration, controls: ControlFiles) -> Value | None:
     if data is None:
         return None
     try:
-        return Value(check_choice(one, (one.parse_control or KINDS[one.kind].control)(data)), f"control/{one.control}")
+        return Value(finished(one, (one.parse_control or KINDS[one.kind].control)(data)), f"control/{one.control}")
     except ValueError as error:
         raise ConfigError(path, str(error), 1, one.name) from None

@@ -35,14 +35,15 @@ def first_line(data: bytes) -> bytes:
 
 
 def list_lines(data: bytes) -> list[bytes]:
-    """Return the lines that say something: neither empty nor a comment. A line ends at a NUL, as in qmail."""
+    """Return the lines that say something: neither empty nor a comment. A line with NULs is several items, as in qmail."""
     return [line for _, line in numbered_lines(data)]
 
 
 def numbered_lines(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the lines of `list_lines`, each with its number (from 1)."""
-    stripped = (line.rstrip(BLANKS).split(b"\0", 1)[0] for line in data.split(b"\n"))
-    return [(number, line) for number, line in enumerate(stripped, 1) if line and not line.startswith(b"#")]
+    """Return the items of `list_lines`, each with the number of its line (from 1)."""
+    stripped = ((number, line.rstrip(BLANKS)) for number, line in enumerate(data.split(b"\n"), 1))
+    says = ((number, line) for number, line in stripped if line and not line.startswith((b"#", b"\0")))
+    return [(number, item) for number, line in says for item in line.split(b"\0")]
 
 
 def leading_int(line: bytes) -> int | None:
