@@ -230,9 +230,9 @@ class RcptCheck(Plugin[Settings]):
         return every
 
     async def look(self, existence: Existence, address: bytes) -> tuple[Verdict | None, bool]:
-        """Look an address up; account databases may be slow, so this does not hold up other sessions."""
+        """Look an address up."""
         try:
-            found = await asyncio.to_thread(existence.look, address)
+            found = await existence.find(address)
         except TemporaryFailure as failure:
             self.log(f"{address!r}: {failure.text}")
             return UNKNOWN_NOW, False

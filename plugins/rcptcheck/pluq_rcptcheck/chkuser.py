@@ -134,7 +134,7 @@ class Chkuser:
         if self.existence is None:
             return None
         try:
-            found = await asyncio.to_thread(self.existence.look, recipient.address)
+            found = await self.existence.find(recipient.address)
             only_asked = session.environment["CHKUSER_START"].strip().upper() == "DOMAIN"
             if found is Found.MISSING and only_asked:
                 found = await asyncio.to_thread(self.asked, recipient.address)

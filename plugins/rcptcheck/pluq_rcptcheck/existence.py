@@ -8,11 +8,15 @@
 MISSING is said only where qmail-local would bounce the message. What cannot be seen from here is UNSEEN, and taken: the SMTP server
 runs as qmaild, and a home directory may be closed to it. Trouble that qmail-local would wait for is a TemporaryFailure.
 
+Looking may block, so `find` leaves it to a thread. That costs more than all else that is done for a recipient; so a good answer is kept for
+a few seconds, and a burst for one recipient asks once.
+
 Source: qmail-send(8), qmail-lspawn(8), dot-qmail(5); vdelivermail of vpopmail.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import threading
@@ -36,6 +40,9 @@ ROUTING_FILES = ("me", "envnoathost", "percenthack", "locals", "virtualdomains")
 HIDDEN = (PermissionError,)
 
 _VDELIVERMAIL = re.compile(rb"^\|[^\n]*\bvdelivermail\b[^\n]*\bbounce-no-mailbox\b", re.MULTILINE)
+# How long an answer is kept, as lspawn keeps accounts; and how many are: some 200 bytes each.
+KEEP_SECONDS = 5.0
+MOST_KEPT = 10_000
 # In the group field of a vpopmail account: mail to it bounces.
 BOUNCE_MAIL = 0x10
 
@@ -64,6 +71,19 @@ class Existence:
         self._accounts = Accounts(home)
         self._lock = threading.Lock()
         self._is_single = is_single(home)
+        self._kept: dict[bytes, tuple[float, Found]] = {}
+
+    async def find(self, address: bytes) -> Found:
+        """Return what is known of an address, or was a moment ago. A mailbox that was missing may be there by now: that is not kept."""
+        until, found = self._kept.get(address, (0.0, Found.MISSING))
+        if self.clock() < until:
+            return found
+        found = await asyncio.to_thread(self.look, address)
+        if found is not Found.MISSING:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[address] = self.clock() + KEEP_SECONDS, found
+        return found
 
     def look(self, address: bytes) -> Found:
         """Return what is known of an address. One without @ is nobody's business here: postmaster is always taken."""

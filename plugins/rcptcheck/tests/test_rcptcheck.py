@@ -23,7 +23,7 @@ from pluq.testing.conformance import Conformance
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.smtp_session import Talk, default_policy
 from pluq_rcptcheck import RcptCheck, existence
-from pluq_rcptcheck.existence import Existence, Found
+from pluq_rcptcheck.existence import KEEP_SECONDS, Existence, Found
 from pluq_rcptcheck.lists import default_keys, is_in_cdb, is_listed, is_valid
 from pluq_rcptcheck.program import BAD_TEXT, NO_MAILBOX, NOT_RUN, OVER_LIMIT, UNVERIFIED, reply_of, verdict_of
 
@@ -126,6 +126,23 @@ WHO = [
     (b"-froot@example.org", Found.MISSING),
     (b"joe-" + b"x" * 300 + b"@example.org", Found.MISSING),
 ]
+
+
+async def test_a_recipient_is_looked_for_once_in_a_burst_and_one_that_was_missing_each_time(home: Home) -> None:
+    now, asked = 0.0, []
+
+    class Counting(Existence):
+        def look(self, address: bytes) -> Found:
+            asked.append(address)
+            return super().look(address)
+
+    existence = Counting(home, lambda: now)
+    for address in (b"joe@example.org", b"ann@example.org") * 2:
+        await existence.find(address)
+    assert asked == [b"joe@example.org", b"ann@example.org", b"ann@example.org"]
+    now = KEEP_SECONDS
+    assert await existence.find(b"joe@example.org") is Found.YES
+    assert asked[3:] == [b"joe@example.org"]
 
 
 @pytest.mark.parametrize(("address", "found"), WHO)
