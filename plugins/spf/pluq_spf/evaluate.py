@@ -4,6 +4,9 @@ pyspf is a pure function of the DNS answers that it has. So it is run with the a
 the run is given up, the answer is fetched with our own resolver (absolute names, bounded, cached), and it is run again. A check asks
 few questions and a run takes microseconds to milliseconds, so this costs less than a thread and can be cancelled at any wait.
 
+For the same reason an outcome is kept, with the questions that led to it. For the next message of that domain from that address these are asked
+first, and while the answers are what they were, so is the outcome.
+
 Bounds: pyspf counts terms and void lookups (RFC 7208 section 4.6.4), the budget bounds all queries and the time; what exceeds
 the budget is a temperror. A failing address lookup of one PTR name skips that name (section 5.5), which pyspf does not do.
 
@@ -28,6 +31,10 @@ from pluq.hookspecs import Transaction
 MAX_QUERIES = 40
 MAX_SECONDS = 12.0
 MAX_ADDRESSES = 10
+
+# Outcomes kept, and how long the answers may be, written out, that each stands on: few records of honest domains are a tenth of it.
+MAX_KEPT = 1024
+KEPT_LENGTH = 8192
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -108,7 +115,42 @@ def budget_of(transaction: Transaction) -> Budget:
 
 async def evaluate(client: Client, resolver: Resolver, budget: Budget, rules: str = "", guess: str = "") -> Outcome:
     """Return the outcome for a client. `rules` and `guess` are mechanisms of the site, see the settings of the plugin."""
-    return await _run(lambda: check(client, rules, guess), resolver, budget)
+    case = (*_parties(client), rules, guess)
+    asked, outcome = _kept.get(case, ({}, None))
+    known: dict[Key, Any] = {}
+    for question, answer in asked.items():
+        known[question] = await fetch(*question, resolver, budget)
+        if known[question] != answer:
+            break
+    else:
+        if outcome is not None:
+            return outcome
+    outcome = await _run(lambda: check(client, rules, guess), resolver, budget, known)
+    if _is_general(known, rules + guess):
+        _keep(case, known, outcome)
+    return outcome
+
+
+_kept: dict[tuple[str, ...], tuple[dict[Key, Any], Outcome]] = {}
+
+
+def _parties(client: Client) -> tuple[str, ...]:
+    """Return what of a client an outcome depends on where no macro asks for more: the address, and all behind the local part."""
+    _, at, rest = client.sender.partition("@")
+    return client.ip, at, rest, "" if rest else client.helo
+
+
+def _is_general(known: dict[Key, Any], own: str) -> bool:
+    """Return whether no macro, in a record or a rule of this site, can ask for the local part, the time and the like; and it is no lot to keep."""
+    text = f"{known}{own}"
+    return "%" not in text and len(text) <= KEPT_LENGTH
+
+
+def _keep(case: tuple[str, ...], known: dict[Key, Any], outcome: Outcome) -> None:
+    _kept.pop(case, None)
+    if len(_kept) >= MAX_KEPT:
+        del _kept[next(iter(_kept))]  # the oldest
+    _kept[case] = known, outcome
 
 
 async def expand(client: Client, text: str, resolver: Resolver, budget: Budget) -> str:
@@ -120,12 +162,11 @@ async def expand(client: Client, text: str, resolver: Resolver, budget: Budget) 
         except (spf.PermError, spf.TempError):
             return text
 
-    return await _run(run, resolver, budget)
+    return await _run(run, resolver, budget, {})
 
 
-async def _run(function: Callable[[], T], resolver: Resolver, budget: Budget) -> T:
-    """Return what the function returns once every answer that it asks for is known."""
-    known: dict[Key, Any] = {}
+async def _run(function: Callable[[], T], resolver: Resolver, budget: Budget, known: dict[Key, Any]) -> T:
+    """Return what the function returns once every answer that it asks for is known; what it asked for is added to `known`."""
     while True:
         answers = Answers(known, [])
         token = _answers.set(answers)

@@ -76,6 +76,30 @@ async def test_what_was_found_is_written_below_received_and_told_to_the_queue_pr
     assert [(one.method, one.result, one.domain) for one in transaction.results] == [("spf", "pass", "pass.example")]
 
 
+async def test_an_outcome_lasts_no_longer_than_the_answers_that_it_stands_on(server: FakeDns) -> None:
+    results = []
+    for record in (
+        "v=spf1 ip4:192.0.2.7 -all",
+        "v=spf1 ip4:192.0.2.7 -all",
+        "v=spf1 include:soft.example ?all",
+        "v=spf1 -all",
+    ):
+        server.zone["moving.example"] = [("TXT", record)]
+        _, _, transaction = await ask(server, b"joe@moving.example", behavior=1)
+        results.append(transaction.results[0].result)
+    assert results == ["pass", "pass", "neutral", "fail"]
+
+
+async def test_an_outcome_with_macros_is_no_other_sender_s(server: FakeDns) -> None:
+    server.zone["macros.example"] = [("TXT", "v=spf1 exists:%{l}.users.example -all")]
+    server.zone["joe.users.example"] = [("A", "127.0.0.2")]
+    results = [
+        (await ask(server, sender + b"@macros.example", behavior=1))[2].results[0].result
+        for sender in (b"joe", b"ann", b"joe")
+    ]
+    assert results == ["pass", "fail", "pass"]
+
+
 async def test_a_message_without_a_sender_is_judged_by_the_helo_name(server: FakeDns) -> None:
     session = Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"fail.example")
     _, at_rcpt, transaction = await ask(server, b"", session, behavior=3)
