@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import shutil
 import signal
-import struct
 import subprocess
 import sys
 
 import pytest
+from tests.torture.disks import new_disk, why_not
 
 from pluq.config import Home, current_ids
 from pluq.queue.client import DaemonSubmission
@@ -21,46 +19,20 @@ from pluq.queue.records import parse_todo
 from pluq.supervisor.hier import make_home
 
 pytestmark = [pytest.mark.integration]
-# EXT4_IOC_SHUTDOWN, and its flag for "without the journal".
-SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 QUEUE = "from pluq.commands.qmail_queue import main; raise SystemExit(main())"
 
 
-class Disk:
-    """A small ext4 filesystem in a file."""
-
-    def __init__(self, folder):
-        self.image, self.path = f"{folder}/image", f"{folder}/disk"
-        os.mkdir(self.path)
-        with open(self.image, "wb") as file:
-            file.truncate(64 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
-        self.mount()
-
-    def mount(self):
-        subprocess.run(["mount", "-o", "loop", self.image, self.path], check=True, capture_output=True)
-
-    def unmount(self):
-        subprocess.run(["umount", self.path], check=True)
-
-    def cut(self):
-        """Lose everything that is not on the disk yet."""
-        fd = os.open(self.path, os.O_RDONLY)
-        fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        os.close(fd)
-
-
 @pytest.fixture
-def disk(tmp_path):
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("needs root and mkfs.ext4 to cut the power of a filesystem")
-    try:
-        made = Disk(tmp_path)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"cannot mount a filesystem here: {error.stderr}")
-    yield made
-    with contextlib.suppress(subprocess.CalledProcessError):
-        made.unmount()
+def disk():
+    reason = why_not("ext4")
+    if reason:
+        pytest.skip(f"{reason} to cut the power of a filesystem")
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(new_disk("ext4"))
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"cannot mount a filesystem here: {error.stderr}")
+        yield made
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ MAKE = {
 }
 # mkfs.xfs refuses less than 300 MB; the files are sparse.
 SIZES = {"ext4": 192 * MIB, "xfs": 320 * MIB}
-UNMOUNT_SECONDS = 20.0
+UNMOUNT_SECONDS = 60.0
 
 
 class Disk:
