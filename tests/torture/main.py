@@ -151,7 +151,9 @@ ENTRIES = (
     ),
     Entry("clock jumps", clock.why_not, lambda: clock.jump(None, 1.0), lambda: clock.jump(None, 5.0)),
     Entry("a week of a dead next hop", clock.why_not, lambda: clock.week(None, 43200), lambda: clock.week(None, 7200)),
-    Entry("a bad plugin", nothing, lambda: plugins.bad_plugin(None, 1), lambda: plugins.bad_plugin(None, 10)),
+    Entry(
+        "a bad plugin", nothing, lambda: plugins.bad_plugin(None, 1, False), lambda: plugins.bad_plugin(None, 10, True)
+    ),
     Entry(
         "normal mail under attack",
         nothing,

@@ -16,6 +16,7 @@ PLUGIN = '''
 import asyncio
 import os
 import signal
+import time
 
 from pluq import Plugin, hook
 
@@ -41,20 +42,26 @@ class Bad(Plugin[None]):
                 except asyncio.CancelledError:
                     continue
         if what == b"leak":
-            self.kept.append(bytearray(1 << 20))
+            self.kept.append(b"x" * (1 << 24))
+        if what == b"block":
+            time.sleep(3600)
         if what == b"exit":
             raise SystemExit(3)
         if what == b"kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return None
 '''
-SITE = '[profile.mx]\nplugins = ["bad"]\n'
+SITE = '[core]\nmemory_limit = 256\n[profile.mx]\nplugins = ["bad"]\n'
 FAULTS = ("raise", "nonsense", "hang", "swallow", "exit", "kill")
+# Letters that leak 16 MiB each; the process is looked at every ten seconds.
+LEAKED = 20
+REPLACED = "has grown to"
+REPLACED_SECONDS = 30.0
 CLIENTS = 4
 
 
-def bad_plugin(folder: str | None, rounds: int) -> Row:
-    """Each fault, in turn, while others send."""
+def bad_plugin(folder: str | None, rounds: int, blocks: bool) -> Row:
+    """Each fault, in turn, while others send. `blocks`: also one that stops the event loop, which takes half a minute to be noticed."""
     began = time.monotonic()
     answers: dict[str, str] = {}
     with new_system(folder, start=False) as system:
@@ -68,16 +75,32 @@ def bad_plugin(folder: str | None, rounds: int) -> Row:
                 for fault in FAULTS:
                     answers[fault] = provoke(system.stack.port, fault)
                     system.ledger.fault()
+            if blocks:
+                answers["block"] = provoke(system.stack.port, "block")
+                system.ledger.fault()
         client = system.client(Letter("leak@x.example", (JOE,), (JOE,)))
-        for _ in range(20):
+        for _ in range(LEAKED):
             client.send_surely()
         client.close()
+        is_replaced = wait_logged(system.stack.log, REPLACED)
         row = system.finish("a bad plugin")
     row.notes.insert(0, str(answers))
+    if not is_replaced:
+        row.notes.append("FAILED: a process that had grown to 300 MiB was not replaced")
     if "250" in [answer[:3] for answer in answers.values()]:
         row.notes.append("FAILED: a message of a plugin that failed was accepted")
     row.seconds = round(time.monotonic() - began, 1)
     return row
+
+
+def wait_logged(log: Path, text: str) -> bool:
+    """Return whether the log says it, now or soon."""
+    deadline = time.monotonic() + REPLACED_SECONDS
+    while text not in log.read_text(errors="replace"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def provoke(port: int, fault: str) -> str:

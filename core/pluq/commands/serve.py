@@ -201,11 +201,12 @@ class Stack:
             by_role.setdefault(site.profiles.get(port.profile, Profile(port.profile)).role, []).append(port)
         servers: dict[str, tuple[object, Role]] = {}
         for name, its_ports in by_role.items():
-            shape = (its_ports, worker_count(site, [port.profile for port in its_ports]))
+            limit = site.core.memory_bytes
+            shape = (its_ports, worker_count(site, [port.profile for port in its_ports]), limit)
             if name in self._servers and self._servers[name][0] == shape:
                 servers[name] = self._servers[name]
             else:
-                servers[name] = (shape, server(self._home, self._ids, name, its_ports))
+                servers[name] = (shape, server(self._home, self._ids, name, its_ports, limit))
         return servers
 
     def reload(self) -> list[Role] | None:
@@ -295,8 +296,8 @@ def watcher(ids: Ids, settings: Status) -> Identity:
     return Identity(pwd.getpwnam(settings.user).pw_uid, ids.gid["nofiles"])
 
 
-def server(home: Home, ids: Ids, name: str, ports: Sequence[Port]) -> Role:
-    """Return a role that listens."""
+def server(home: Home, ids: Ids, name: str, ports: Sequence[Port], limit: int) -> Role:
+    """Return a role that listens, of up to `limit` octets of memory."""
     from pluq.supervisor.processes import Role
 
     user, module = SERVERS[name]
@@ -306,7 +307,7 @@ def server(home: Home, ids: Ids, name: str, ports: Sequence[Port]) -> Role:
     # A site's QMAILQUEUE or checkpassword program may be set-uid.
     may_setuid = name != "pop3d"
     who = identity(ids, user, "nofiles")
-    return Role(name, who, run, fds, passes=HUP, starts_setuid=may_setuid, farewell=signal.SIGQUIT)
+    return Role(name, who, run, fds, passes=HUP, starts_setuid=may_setuid, farewell=signal.SIGQUIT, limit=limit)
 
 
 def logins(home: Home, ids: Ids) -> Role:

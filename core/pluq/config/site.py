@@ -47,7 +47,17 @@ class Core:
 
     authserv_id: str = setting("", help="The name that our Authentication-Results fields bear; none: control/me.")
     local_dates: bool = setting(False, help="Dates in Received and of qmail-inject in local time with its zone.")
+    memory_limit: int = setting(
+        1024,
+        unit="MiB",
+        help="A process that serves clients and has grown larger is replaced: it serves its last sessions, another takes the new ones; 0: never.",
+    )
     maildir_sizes: bool = setting(True, help="Names of messages in a Maildir end in ,S=SIZE.")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The limit in octets."""
+        return self.memory_limit << 20
 
 
 @dataclass(frozen=True)

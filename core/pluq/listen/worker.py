@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pluq import pulse
 from pluq.config.home import Home
 from pluq.config.site import STOCK, Site, read_site
 from pluq.errors import ConfigError
@@ -135,6 +136,7 @@ class Worker:
         for gate in self._gates.values():
             await start_plan(gate.plan)
             await gate.accept()
+        pulse.keep(self.loop)
         sweeper = self.loop.create_task(self._sweep())
         await leave.wait()
         sweeper.cancel()
@@ -224,7 +226,8 @@ def worker_count(site: Site, profiles: Iterable[str]) -> int:
 
 def run(home: Home, listeners: Sequence[Listener], role: str, make_gate: MakeGate) -> int:
     """Serve until TERM. Raises ConfigError for what keeps it from beginning."""
-    count = worker_count(read_site(home), [one.profile for one in listeners])
+    site = read_site(home)
+    count = worker_count(site, [one.profile for one in listeners])
 
     def serve(index: int, lifeline: int | None = None) -> None:
         serve_worker(Worker(home, listeners, role, make_gate, index, count, lifeline))
@@ -238,7 +241,7 @@ def run(home: Home, listeners: Sequence[Listener], role: str, make_gate: MakeGat
             for listener in listeners:
                 listener.sock.close()
 
-        Workers([partial(serve, index) for index in range(count)], let_go).run()
+        Workers([partial(serve, index) for index in range(count)], let_go, role, site.core.memory_bytes).run()
     return 0
 
 

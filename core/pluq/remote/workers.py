@@ -27,6 +27,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, cast
 
+from pluq import pulse
 from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.errors import ConfigError, TemporaryFailure
@@ -123,6 +124,7 @@ class Workers:
             loop.add_signal_handler(number, self._stopping.set)
         await self._take_plan()
         loop.add_signal_handler(signal.SIGHUP, lambda: self.keep(self._reload()))
+        pulse.keep(loop)
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         listening.setblocking(False)

@@ -6,6 +6,8 @@ before. Signals: TERM and INT drain and stop; HUP and ALRM are passed to the rol
     running  --exits-->  waiting (0.1 s, doubled at each early death, at most 30 s)  --> running
     HUP      the stack may want other roles from now on: new ones start, and those that it needs no more retire (their `farewell`):
              they do what they have begun, are not started again, and take as long as it takes
+    looks    every 10 seconds: a role whose event loop stands still is ended (pluq.pulse) and started again; a server that has grown
+             beyond its limit retires, and another takes its place
     TERM     stage 1 (accepting and sending) ends, then stage 2 (what stage 1 stands on); after the grace KILL.
 
 The supervisor owns no mail and writes no file: killing it, or any role, loses nothing. The roles of a killed supervisor get TERM.
@@ -23,8 +25,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from pluq import log
+from pluq import log, pulse
 from pluq.metrics import Board
+from pluq.pulse import Pulse
 from pluq.supervisor import privileges
 from pluq.supervisor.notify import Notifier
 from pluq.supervisor.privileges import Identity
@@ -49,7 +52,8 @@ class Role:
 
     `run` blocks until TERM. `descriptors` are the ones that the role keeps besides 0, 1 and 2. `passes` are the signals that it
     knows. `starts_setuid`: the site's programs that it starts may be set-uid, or it becomes the users that it delivers to.
-    `stage` is 1 for what ends first at TERM. `farewell` is the signal for a role that another one has taken the place of.
+    `stage` is 1 for what ends first at TERM. `farewell` is the signal for a role that another one has taken the place of. A process
+    that has more than `limit` octets of memory retires; 0 for any number.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Role:
     starts_setuid: bool = False
     stage: int = 1
     farewell: signal.Signals = signal.SIGTERM
+    limit: int = 0
 
 
 @dataclass
@@ -72,6 +77,7 @@ class Watch:
     started: float = 0.0
     start_at: float = 0.0
     early_deaths: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 @dataclass
@@ -91,6 +97,7 @@ class Supervisor:
     _watches: list[Watch] = field(default_factory=list, init=False)
     _retired: list[Watch] = field(default_factory=list, init=False)
     _weigh_at: float = field(default=0.0, init=False)
+    _look_at: float = field(default=0.0, init=False)
 
     def run(self) -> int:
         """Start the roles, return 0 when all of them are down."""
@@ -119,13 +126,15 @@ class Supervisor:
                 case signal.SIGALRM:
                     self._pass(signal.SIGALRM)
             self._reap()
+            self._look()
             self._start_due()
             self._weigh()
 
     def _patience(self) -> float:
-        """Return how long nothing has to be done: until the next start or the next word to the watchdog."""
+        """Return how long nothing has to be done: until the next start, the next look or the next word to the watchdog."""
         now = self.clock()
         waits = [max(watch.start_at - now, 0.0) for watch in self._watches if not watch.pid]
+        waits.append(max(self._look_at - now, 0.0))
         if self.board is not None:
             waits.append(max(self._weigh_at - now, 0.0))
         return min([*waits, self.notifier.watchdog_seconds or 3600.0])
@@ -136,11 +145,30 @@ class Supervisor:
             self.board.weigh({watch.role.name: watch.pid for watch in self._watches if watch.pid})
             self._weigh_at = self.clock() + WEIGH_SECONDS
 
+    def _look(self) -> None:
+        """End what stands still, and put others in the place of those that have grown too large."""
+        if self._look_at > self.clock():
+            return
+        self._look_at = self.clock() + pulse.LOOK_SECONDS
+        for watch in [*self._watches, *self._retired]:
+            earned = watch.pulse.look(watch.pid) if watch.pid else None
+            if earned is not None:
+                say(f"{watch.role.name} (pid {watch.pid}) stands still, ending it")
+                os.kill(watch.pid, earned)
+        for watch in list(self._watches):
+            size = pulse.resident(watch.pid) if watch.pid and watch.role.limit else 0
+            if size > watch.role.limit:
+                say(f"{watch.role.name} (pid {watch.pid}) has grown to {size >> 20} MiB, another takes its place")
+                self._watches[self._watches.index(watch)] = Watch(watch.role)
+                self._start_due()
+                self._retire(watch)
+
     def _start_due(self) -> None:
         now = self.clock()
         for watch in self._watches:
             if not watch.pid and watch.start_at <= now:
-                watch.pid, watch.started = fork_role(watch.role, self.board), now
+                watch.pulse, watch.started = Pulse(), now
+                watch.pid = fork_role(watch.role, self.board, watch.pulse)
                 self._tell(watch.role.name, watch.pid)
 
     def _reap(self) -> None:
@@ -190,9 +218,13 @@ class Supervisor:
         for name in {watch.role.name for watch in gone} - {role.name for role in roles}:
             self._tell(name, None)
         for watch in gone:
-            if watch.pid:
-                os.kill(watch.pid, watch.role.farewell)
-                self._retired.append(watch)
+            self._retire(watch)
+
+    def _retire(self, watch: Watch) -> None:
+        """Let a role end in its own time: another one has taken its place."""
+        if watch.pid:
+            os.kill(watch.pid, watch.role.farewell)
+            self._retired.append(watch)
 
     def _pass(self, signum: signal.Signals) -> None:
         for watch in self._watches:
@@ -252,18 +284,18 @@ def freeze_memory() -> None:
     gc.freeze()
 
 
-def fork_role(role: Role, board: Board | None = None) -> int:
+def fork_role(role: Role, board: Board | None = None, pulse: Pulse | None = None) -> int:
     """Start one role and return its process number. The signals in WATCHED must be blocked."""
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        run_child(role, parent, board)
+        run_child(role, parent, board, pulse)
     return pid
 
 
-def run_child(role: Role, parent: int, board: Board | None = None) -> NoReturn:
+def run_child(role: Role, parent: int, board: Board | None = None, pulse: Pulse | None = None) -> NoReturn:
     """Be this role until it ends. An exception that gets so far is a fault of ours: it is shown, and the role starts anew."""
     code = CRASHED
     try:
@@ -272,6 +304,8 @@ def run_child(role: Role, parent: int, board: Board | None = None) -> NoReturn:
         log.be(role.name)
         if board is not None:
             board.enter(role.name)
+        if pulse is not None:
+            pulse.enter()
         result = role.run()
         code = result if isinstance(result, int) else 0
     except SystemExit as stop:
