@@ -87,13 +87,13 @@ ENTRIES = (
         "power cut at each step, ext4",
         needs_strace_and("ext4"),
         lambda: each_step.cut("ext4", 1),
-        lambda: each_step.cut("ext4", 8),
+        lambda: each_step.cut("ext4", ALL),
     ),
     Entry(
         "power cut at each step, xfs",
         needs_strace_and("xfs"),
         lambda: each_step.cut("xfs", 1),
-        lambda: each_step.cut("xfs", 8),
+        lambda: each_step.cut("xfs", ALL),
     ),
     Entry(
         "power cut at 250, ext4",
