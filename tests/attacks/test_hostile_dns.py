@@ -24,8 +24,6 @@ from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.smtp_session import Talk
 
-REAL_PATIENCE = 0.1  # for an answer of the server in our own process
-
 SIGNATURE = (
     b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=evil.test; s=s%d; h=from; "
     b"bh=frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY=; b=AAAA\r\n"
@@ -139,7 +137,7 @@ async def send(talk: Talk) -> list[str]:
 
 @pytest.mark.parametrize("behavior", [1, 3])
 @pytest.mark.parametrize("name", ZONES)
-@virtual_time(patience=REAL_PATIENCE)
+@virtual_time
 async def test_a_message_is_answered_in_time_with_few_queries(name: str, behavior: int) -> None:
     with FakeDns(fallen(ZONES[name])) as server:
         resolver = Resolver([server.address, server.address, server.address])

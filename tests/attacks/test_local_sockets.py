@@ -34,7 +34,7 @@ def in_child(work):
 def connected(stack, name, kind=socket.SOCK_STREAM):
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.connect(f"{stack.home.run}/{name}")  # waits for room in the backlog; with a time limit it would not
-    sock.settimeout(20)
+    sock.settimeout(60)
     return sock
 
 

@@ -49,7 +49,7 @@ async def test_a_file_of_ours_can_be_its_input(tmp_path: Path) -> None:
 async def test_a_program_that_takes_too_long_is_killed_with_all_that_it_started(script: str, tmp_path: Path) -> None:
     began = time.monotonic()
     assert (await both(f"{script} # {tmp_path}", tmp_path, seconds=0.3)).is_late
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 async def test_output_without_end_is_not_kept(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ async def test_output_without_end_is_not_kept(tmp_path: Path) -> None:
 
 async def test_what_goes_on_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
     began = time.monotonic()
-    assert (await both("sleep 5 & echo now", tmp_path)).said[1] == b"now\n"
-    assert time.monotonic() - began < 4
+    assert (await both("sleep 50 & echo now", tmp_path, seconds=60)).said[1] == b"now\n"
+    assert time.monotonic() - began < 50
 
 
 @pytest.mark.parametrize("path", ["none", ".", "plain"])
@@ -87,7 +87,7 @@ async def test_a_client_that_goes_away_takes_its_program_along(tmp_path: Path) -
     task = asyncio.ensure_future(
         run(["/bin/sh", "-c", "echo $$ > pid; sleep 60"], environment=ENVIRONMENT, folder=str(tmp_path), seconds=60)
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().endswith("\n"):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -146,7 +146,7 @@ def test_under_tcpserver_with_rules_made_by_tcprules(home, tmp_path):
 
 def connect(port: int, source: str, server: subprocess.Popen[bytes]) -> smtplib.SMTP:
     """Connect as soon as tcpserver listens."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             return smtplib.SMTP("127.0.0.1", port, timeout=60, source_address=(source, 0))

@@ -16,6 +16,7 @@ from pluq.dns.codec import answers_question, decode_answer, encode_name, encode_
 from pluq.dns.resolver import parse_resolv_conf, parse_server
 from pluq.errors import ProtocolError, TemporaryFailure
 from pluq.plan.chain import resumed
+from pluq.testing.clock import virtual_time
 from pluq.testing.dns import FakeDns, Fault
 
 ZONE = {
@@ -43,7 +44,7 @@ def server() -> Iterator[FakeDns]:
 
 
 @asynccontextmanager
-async def resolving(server: FakeDns, timeout: float = 2.0, attempts: int = 1) -> AsyncIterator[Resolver]:
+async def resolving(server: FakeDns, timeout: float = 20.0, attempts: int = 1) -> AsyncIterator[Resolver]:
     resolver = Resolver([server.address], timeout=timeout, attempts=attempts)
     try:
         yield resolver
@@ -98,8 +99,9 @@ async def test_answers_too_big_for_udp_come_over_tcp(server: FakeDns) -> None:
 @pytest.mark.parametrize(
     "fault", ["timeout", "servfail", "refused", "truncated-no-tcp", "garbage", "wrong-id", "wrong-question"]
 )
+@virtual_time
 async def test_a_server_that_fails_is_a_temporary_failure(server: FakeDns, fault: str) -> None:
-    async with resolving(server, timeout=0.2) as resolver:
+    async with resolving(server) as resolver:
         with pytest.raises(TemporaryFailure):
             await resolver.a(f"{fault}.test")
 
@@ -112,7 +114,7 @@ async def test_the_true_answer_is_found_among_others(server: FakeDns, fault: str
 
 async def test_the_next_server_is_asked_when_one_fails(server: FakeDns) -> None:
     with FakeDns({"example.org": Fault.SERVFAIL}) as broken:
-        resolver = Resolver([("127.0.0.1", 1), broken.address, server.address], timeout=2, attempts=1)
+        resolver = Resolver([("127.0.0.1", 1), broken.address, server.address], timeout=20, attempts=1)
         assert len(await resolver.mx("example.org")) == 2
         await resolver.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SHIPPED = Path(__file__).parent.parent.parent / "service"
-PATIENCE = 30
+PATIENCE = 60.0
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.getuid() != 0, reason="loggers run as qmaill: needs root")]
 

@@ -18,7 +18,7 @@ from pluq.local import workers
 from pluq.store.users import compile_assign
 from pluq.wire.spawn import ReportDecoder, encode_command
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture

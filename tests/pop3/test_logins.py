@@ -58,7 +58,7 @@ def ask(folder, checkpassword, profile="pop"):
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked, ours:
             asked.connect(path)
-            asked.settimeout(20)
+            asked.settimeout(60)
             socket.send_fds(asked, [encode(profile, LOGIN, {"TCPREMOTEIP": "192.0.2.1"})], [theirs.fileno()])
             theirs.close()
             with ours.makefile("rb") as stream:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 BIN = Path(sys.executable).parent
 NOBODY = 65534
-PATIENCE = 30
+PATIENCE = 60.0
 CHECKPASSWORD = """#!{python}
 import hashlib, os, sys
 user, secret, stamp = os.read(3, 1024).split(b"\\0")[:3]

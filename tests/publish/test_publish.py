@@ -35,7 +35,7 @@ KEY = DnsRecord(
 
 async def look(zone, us=US, records=(KEY,), fetch=lambda host: POLICY, domain="example.org"):
     with FakeDns(zone) as server:
-        resolver = Resolver([server.address], timeout=0.3, attempts=1)
+        resolver = Resolver([server.address])
         try:
             return await survey(resolver, domain, us, records, fetch)
         finally:
@@ -148,7 +148,7 @@ async def spf_of(record, *, us=US, zone=None, ours=True):
     texts = [record] if isinstance(record, str) else record
     whole = {**(zone or {}), "example.org": [("MX", (10, "mx.example.org")), *(("TXT", text) for text in texts)]}
     with FakeDns({"mx.example.org": [("A", "192.0.2.1")], **whole}) as server:
-        resolver = Resolver([server.address], timeout=0.3, attempts=1)
+        resolver = Resolver([server.address])
         try:
             hosts = Exchangers({"mx.example.org": ["192.0.2.1"]}, ["mx.example.org"] if ours else [])
             return await spf.survey(resolver, "example.org", us, hosts)

@@ -17,7 +17,7 @@ from pluq.wire.qmtp import Answers, encode_package
 
 pytestmark = pytest.mark.integration
 
-PATIENCE = 30
+PATIENCE = 60.0
 SITE = """
 [profile.mx]
 listen = ["127.0.0.1:{smtp}"]

@@ -22,7 +22,7 @@ from pluq.store.unix import connect
 from pluq.supervisor.hier import make_home
 from pluq.supervisor.sockets import bind_unix
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SOCKETS = {"qmqp": socket.SOCK_STREAM, "lease": socket.SOCK_SEQPACKET, "todo": socket.SOCK_SEQPACKET}
 
 

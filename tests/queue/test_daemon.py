@@ -1,6 +1,7 @@
 """The queue daemon: what it promises to submitters and to qmail-send."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import select
@@ -275,7 +276,7 @@ async def test_an_address_that_no_queue_file_can_hold_is_refused(
 @pytest.mark.parametrize("data", [b"hello", b"5:3:abc,", b"20:3:abc,1:x,9999:", b"9" * 50, b"10:3:abc,1:x,x"])
 def test_bytes_that_are_no_request_are_answered_with_a_refusal(home, look, daemon, data):
     daemon()
-    sock = connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=10)
+    sock = connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=60)
     sock.sendall(data)
     assert sock.recv(1000).partition(b":")[2][:1] == b"Z"
     assert sock.recv(1000) == b""
@@ -303,8 +304,9 @@ def test_a_stalled_client_is_hung_up_on(home, daemon):
         pluq.queue.daemon.SWEEP_SECONDS = 0.02
 
     daemon(hurry)
-    sock = connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=10)
-    sock.sendall(b"1000:")
+    sock = connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=60)
+    with contextlib.suppress(BrokenPipeError):  # on a busy machine it may have hung up already
+        sock.sendall(b"1000:")
     assert sock.recv(1000) == b"20:Zqq timeout (#4.3.0),"
     sock.close()
 
@@ -312,7 +314,7 @@ def test_a_stalled_client_is_hung_up_on(home, daemon):
 async def test_a_worker_that_breaks_the_protocol_is_hung_up_on(home, daemon, submitter):
     daemon()
     for packet in (b"x", b"?" * 21, b"c" + bytes(20), b"w" + b"\x10" + bytes(19) + b"x"):
-        sock = connect(f"{home.run}/lease", socket.SOCK_SEQPACKET, timeout=10)
+        sock = connect(f"{home.run}/lease", socket.SOCK_SEQPACKET, timeout=60)
         sock.send(packet)
         while sock.recv(70000):
             pass

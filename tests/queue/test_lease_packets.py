@@ -71,7 +71,7 @@ def test_a_worker_gets_no_more_leases_than_it_may_have(layout, monkeypatch):
     monkeypatch.setattr("pluq.queue.lease_server.MAX_LEASES", 100)
     pool = Pool(layout)
     worker, far = make_worker(pool.lease)
-    far.settimeout(10)
+    far.settimeout(60)
     worker.take(memoryview(REQUEST.pack(b"w", MAX_WANTED, 0, 0)))
     kinds = []
     while b"e" not in kinds:

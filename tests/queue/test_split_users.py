@@ -114,7 +114,7 @@ def test_only_servers_get_leases_and_only_qmail_send_hears_of_messages(home, ids
     def try_it(name):
         def attempt():
             try:
-                connect(f"{home.run}/{name}", socket.SOCK_SEQPACKET, timeout=10)
+                connect(f"{home.run}/{name}", socket.SOCK_SEQPACKET, timeout=60)
             except PermissionError:
                 return 1
             return 0
@@ -147,7 +147,7 @@ def test_one_user_cannot_take_all_sessions(home, ids, split_daemon, monkeypatch,
     split_daemon()
 
     def take_four():
-        held = [connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=10) for _ in range(4)]
+        held = [connect(f"{home.run}/qmqp", socket.SOCK_STREAM, timeout=60) for _ in range(4)]
         return 0 if held[3].recv(100).partition(b":")[2][:1] == b"Z" else 1
 
     assert as_user(NOBODY, NOBODY, take_four) == 0

@@ -25,6 +25,6 @@ class Failing:
 def test_a_scheduler_that_cannot_be_told_of_a_message_hears_the_connection_end(error):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        theirs.settimeout(10)
+        theirs.settimeout(60)
         TodoLink(Failing(ours, error), None).entered(7, 100, b"Fa\0Tb\0")
         assert theirs.recv(100) == b"", "it connects again and looks through todo/"

@@ -17,7 +17,7 @@ from pluq.queue.layout import QueueLayout
 from pluq.queue.records import Todo, encode_todo
 from pluq.wire import spawn
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 JOE = b"joe@here.example"
 START = """
 import os, sys

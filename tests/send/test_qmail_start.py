@@ -13,7 +13,7 @@ import pytest
 
 from pluq.store.users import compile_assign
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 BIN = os.path.dirname(sys.executable)
 
 pytestmark = pytest.mark.skipif(

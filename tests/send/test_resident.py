@@ -15,7 +15,7 @@ from pluq.queue.submit import submit_sync
 from pluq.supervisor.sockets import bind_unix
 from pluq.wire import spawn
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 MESSAGE = b"Subject: test\n\nbody\n"
 JOE = b"joe@here.example"
 FAR = b"far@there.example"
@@ -249,7 +249,7 @@ def test_a_stack_that_is_told_to_leave_does_not_wait_for_ever(stack):
     os.kill(stack.send, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(stack.send, 0)[1]) == 0
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < DEADLINE
     assert stack.lines[-1] == "status: exiting"
     stack.send = stack.fork(stack.run_send)
     stack.local.answer = lambda recipient: b"Kok"

@@ -16,7 +16,7 @@ import pytest
 from pluq.config import Home
 from pluq.smtpd.server import Listener, run
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 # A queue program that keeps what it gets: message and envelope, in one file each.
 PROGRAM = """#!/bin/sh

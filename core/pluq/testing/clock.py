@@ -9,9 +9,9 @@
 Inside, `asyncio.sleep`, time limits, `loop.time`, `time.monotonic` and `time.time` all follow one clock, which stands still while
 something can run and jumps to the next timer when nothing can. `advance(seconds)` lets time go by, with all that is due in it.
 
-Real things take real time: work in threads is waited for before the clock jumps; for sockets and processes, say how long in real seconds
-something may come from them: `@virtual_time(patience=0.2)`. A name that was imported from the module time before, as in
-`from time import monotonic`, keeps the real clock.
+Real things take real time: the clock waits for work in threads, and for what a `FakeDns` has been asked. For other sockets and for
+processes, say how long in real seconds something may come from them: `@virtual_time(patience=0.2)`. A name that was imported from the
+module time before, as in `from time import monotonic`, keeps the real clock.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ Test = Callable[..., Coroutine[Any, Any, T]]
 
 # How long a real look for input takes while a thread works.
 LOOK_SECONDS = 0.02
+
+# Servers of the test that run in threads: each says whether it is at work. Then the clock waits.
+holders: list[Callable[[], bool]] = []
 
 
 async def advance(seconds: float) -> None:
@@ -59,6 +62,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _thread_ended(self, future: asyncio.Future[Any]) -> None:
         self.threads -= 1
 
+    @property
+    def is_held(self) -> bool:
+        return self.threads > 0 or any(is_at_work() for is_at_work in holders)
+
 
 class _JumpingSelector(selectors.BaseSelector):
     """A selector that does not wait for the next timer, but tells the loop that it is its time."""
@@ -71,11 +78,15 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             return self._real.select(self._patience + LOOK_SECONDS if self._loop.threads else None)
-        ready = self._real.select(0 if timeout <= 0 else self._patience)
-        while not ready and timeout > 0 and self._loop.threads:
-            ready = self._real.select(LOOK_SECONDS)
+        if timeout <= 0:
+            return self._real.select(0)
+        while True:
+            held = self._loop.is_held
+            ready = self._real.select(LOOK_SECONDS if held else max(self._patience, LOOK_SECONDS if holders else 0.0))
+            if ready or not held:
+                break
         if not ready:
-            self._loop.now += max(0.0, timeout)
+            self._loop.now += timeout
         return ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

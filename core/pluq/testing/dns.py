@@ -14,6 +14,8 @@ PLUQ_DNS_SERVER=server.text). `queries` is the log: (name, type, "udp" or "tcp")
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import struct
 import threading
@@ -30,6 +32,8 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+
+from pluq.testing import clock
 
 
 class Fault(Enum):
@@ -66,16 +70,22 @@ class FakeDns:
         self._udp, self._tcp = same_port()
         self.address: tuple[str, int] = self._udp.getsockname()
         self.text = f"{self.address[0]}:{self.address[1]}"
-        self._threads = [threading.Thread(target=serve, daemon=True) for serve in (self._serve_udp, self._serve_tcp)]
+        self._working = {self._udp: False, self._tcp: False}
+        self._threads = [
+            threading.Thread(target=self._serve, args=pair, daemon=True)
+            for pair in ((self._udp, self._answer_udp), (self._tcp, self._answer_tcp))
+        ]
 
     def __enter__(self) -> FakeDns:
         for thread in self._threads:
             thread.start()
+        clock.holders.append(self.is_at_work)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        clock.holders.remove(self.is_at_work)
         self._closing = True
         self._udp.sendto(b"", self.address)  # wakes the threads up
         socket.create_connection(self.address).close()
@@ -86,22 +96,32 @@ class FakeDns:
 
     _closing = False
 
-    def _serve_udp(self) -> None:
-        while not self._closing:
-            wire, client = self._udp.recvfrom(65535)
-            for answer in self._answers(wire, "udp"):
-                self._udp.sendto(answer, client)
+    def is_at_work(self) -> bool:
+        """Say whether a question has come that has not been dealt with."""
+        return any(self._working.values()) or bool(select.select([self._udp, self._tcp], [], [], 0)[0])
 
-    def _serve_tcp(self) -> None:
+    def _serve(self, sock: socket.socket, answer: Callable[[], None]) -> None:
         while not self._closing:
-            connection, _ = self._tcp.accept()
-            with connection:
-                head = connection.recv(2, socket.MSG_WAITALL)
-                if len(head) < 2:
-                    continue
-                wire = connection.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL)
-                for answer in self._answers(wire, "tcp"):
-                    connection.sendall(struct.pack("!H", len(answer)) + answer)
+            select.select([sock], [], [])
+            self._working[sock] = True
+            with contextlib.suppress(ConnectionError):  # the client has gone
+                answer()
+            self._working[sock] = False
+
+    def _answer_udp(self) -> None:
+        wire, client = self._udp.recvfrom(65535)
+        for answer in self._answers(wire, "udp"):
+            self._udp.sendto(answer, client)
+
+    def _answer_tcp(self) -> None:
+        connection, _ = self._tcp.accept()
+        with connection:
+            head = connection.recv(2, socket.MSG_WAITALL)
+            if len(head) < 2:
+                return
+            wire = connection.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL)
+            for answer in self._answers(wire, "tcp"):
+                connection.sendall(struct.pack("!H", len(answer)) + answer)
 
     def _answers(self, wire: bytes, protocol: str) -> list[bytes]:
         """Return the datagrams with which one query is answered."""

@@ -24,6 +24,7 @@ from types import TracebackType
 
 MAX_LINE = 1 << 20
 POLL_SECONDS = 0.05
+PATIENCE = 60.0
 
 
 class Fault(Enum):
@@ -178,7 +179,7 @@ class _Conversation:
         return answer
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        self.connection.settimeout(10)
+        self.connection.settimeout(PATIENCE)
         self.connection = context.wrap_socket(self.connection, server_side=True)
         self.connection.settimeout(POLL_SECONDS)
         self.session.tls = True

@@ -65,7 +65,7 @@ async def sealed(message: bytes, host: str, arc: str = "none", key: SigningKey =
 
 async def verify(message: bytes, zone: Mapping[str, Any] = ZONE, session: Session | None = None) -> Outcome | None:
     with FakeDns(zone) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         plugin = make_plugin(Arc, resolver=lambda: resolver)
         plugin.clock = lambda: NOW
         answer = await plugin.message_verify(session or Session(), Transaction(b""), Message.from_bytes(message))
@@ -263,7 +263,7 @@ async def test_the_questions_for_one_message_are_bounded() -> None:
         for number in range(1, MAX_SETS + 1)
     )
     with FakeDns(ZONE) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         plugin = make_plugin(Arc, resolver=lambda: resolver)
         message = Message.from_bytes(seals + MESSAGE)
         answer = await plugin.message_verify(Session(), Transaction(b""), message)

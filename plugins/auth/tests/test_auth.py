@@ -403,7 +403,7 @@ async def test_an_unknown_user_takes_as_long_as_a_wrong_password(users: Home) ->
 
     pairs = [(await seconds(b"joe"), await seconds(b"nobody")) for _ in range(7)]
     known, unknown = (statistics.median(column) for column in zip(*pairs, strict=True))
-    assert 0.67 < known / unknown < 1.5
+    assert 0.5 < known / unknown < 2
 
 
 async def test_a_user_without_an_account_gets_the_same_scram_salt_every_time(users: Home) -> None:

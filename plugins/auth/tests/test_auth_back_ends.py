@@ -120,7 +120,7 @@ async def test_a_crash_and_a_program_that_hangs_are_no_answer(script: Callable[[
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await program(path, seconds=0.5).ask(b"u\0p\0", {})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())), "the end of what it started")
 
 

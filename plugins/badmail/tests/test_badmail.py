@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pluq import Recipient, Session, Transaction, Verdict
 from pluq.config import Home
 from pluq.dns import Resolver
+from pluq.testing.clock import virtual_time
 from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
@@ -55,7 +56,7 @@ def test_no_line_and_no_address_can_break_the_matcher(line: bytes, text: bytes) 
 def test_a_pattern_that_takes_others_exponential_time_is_quick() -> None:
     began = time.process_time()
     assert Rules.of([rb"^(a+)+$"]).refusing(b"a" * 900 + b"!") is None
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # seconds of the processor: a search that goes back would take hours
 
 
 def test_plain_entries_are_addresses_hosts_and_domains() -> None:
@@ -163,9 +164,10 @@ DOMAINS = [
 
 
 @pytest.mark.parametrize(("sender", "environment", "verdict"), DOMAINS)
+@virtual_time
 async def test_a_senders_domain_must_exist(sender: bytes, environment: dict[str, str], verdict: Verdict | None) -> None:
     with FakeDns(ZONE) as server:
-        resolver = Resolver([server.address], timeout=0.2, attempts=1)
+        resolver = Resolver([server.address])
         plugin = make_plugin(BadMail, resolver=lambda: resolver, mfcheck=1)
         session = Session(environment=environment)
         assert await plugin.smtp_mail(session, Transaction(sender)) == verdict
@@ -175,7 +177,7 @@ async def test_a_senders_domain_must_exist(sender: bytes, environment: dict[str,
 @pytest.mark.parametrize(("level", "logged"), [(1, []), (2, ["nowhere"]), (3, ["mail", "nowhere"])])
 async def test_what_is_found_out_is_logged_from_its_level_on(level: int, logged: list[str]) -> None:
     with FakeDns(ZONE) as server:
-        resolver = Resolver([server.address], timeout=0.2, attempts=1)
+        resolver = Resolver([server.address])
         lines: list[str] = []
         plugin = make_plugin(BadMail, resolver=lambda: resolver, mfcheck=level, log=lines.append)
         for name in (b"mail", b"nowhere"):

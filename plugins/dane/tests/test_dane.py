@@ -110,7 +110,7 @@ class Site:
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path)
     with made.dns:
-        made.resolver = Resolver([made.dns.address], timeout=5.0, attempts=1)
+        made.resolver = Resolver([made.dns.address], timeout=60.0, attempts=1)
         yield made
         await made.resolver.close()
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(shutil.which("unbound") is None, reason="needs t
 
 MX = "mx.dst.example"
 PEER = "127.0.0.2"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 ZONE = """
 @ 60 IN SOA ns.dst.example. h.dst.example. 1 3600 600 86400 60

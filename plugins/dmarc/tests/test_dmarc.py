@@ -43,7 +43,7 @@ ZONE: Mapping[str, Any] = {
 async def find(author: str, *known: tuple[str, str, str], zone: Mapping[str, Any] = ZONE) -> tuple[str, str]:
     """Return result and policy for an author, given what SPF and DKIM found."""
     with FakeDns(zone) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         finder = Finder(resolver, Budget(60, 20.0))
         found = await evaluate(author, [Identifier(*one) for one in known], finder)
         await resolver.close()
@@ -183,7 +183,7 @@ async def judge(
     **settings: Any,
 ) -> tuple[Verdict | None, Message, Transaction]:
     with FakeDns(ZONE) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         written: list[str] = [] if log is None else log
         plugin = make_plugin(Dmarc, resolver=lambda: resolver, log=written.append, **settings)
         message = Message.from_bytes(header + b"\nbody\n")

@@ -38,7 +38,7 @@ def server() -> Iterator[FakeDns]:
 async def ask(
     server: FakeDns, session: Session, allowed: bool = True, **settings: Any
 ) -> tuple[Verdict | None, Transaction]:
-    resolver = Resolver([server.address], timeout=0.2, attempts=1)
+    resolver = Resolver([server.address])
     plugin = make_plugin(Dnsbl, resolver=lambda: resolver, **settings)
     transaction = Transaction(b"s@x")
     verdict = await plugin.smtp_rcpt(session, transaction, Recipient(b"r@x", allowed))

@@ -114,7 +114,7 @@ def test_a_missing_program_and_a_slow_one_are_for_later(home: Home) -> None:
     assert caught.value.verdict == "Zunable to exec qq (#4.3.0)"
     began = time.monotonic()
     assert verdict(home, "sleep 60", seconds=0.3) == "Zqq timeout (#4.3.0)"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 def test_a_program_that_wraps_the_next_one_works_as_ever(home: Home) -> None:

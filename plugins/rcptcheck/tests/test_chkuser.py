@@ -24,7 +24,6 @@ from pluq_rcptcheck import RcptCheck
 from pluq_rcptcheck.chkuser import is_well_formed, number
 
 ON = {"CHKUSER_START": "ALWAYS"}
-PATIENCE = 0.5  # real seconds for the name server of the test
 ZONE = {
     "good.example": [("MX", (1, "mx.good.example"))],
     "host.example": [("A", "192.0.2.1")],
@@ -103,7 +102,7 @@ async def rcpt(home: Home, server: FakeDns, *addresses: str, **more: str) -> lis
         ("#@[]", "553 5.1.7 sorry, sender syntax not allowed (chkuser)"),
     ],
 )
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_senders(home: Home, server: FakeDns, sender: str, reply: str) -> None:
     assert await mail(home, server, f'"{sender[:3]}"{sender[3:]}' if " " in sender else sender) == reply
 
@@ -116,14 +115,14 @@ async def test_senders(home: Home, server: FakeDns, sender: str, reply: str) -> 
         ("a@nowhere.example", "RELAYCLIENT"),
     ],
 )
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_each_check_of_the_sender_has_its_switch(home: Home, server: FakeDns, sender: str, switch: str) -> None:
     assert await mail(home, server, sender, **{switch: "", "CHKUSER_SENDER_FORMAT_NOCHECK": ""}) == "250 ok" or (
         switch == "CHKUSER_DOUBLEBOUNCE" and await mail(home, server, sender, **{switch: ""}) == "250 ok"
     )
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_other_variables_may_switch_it_off(home: Home, server: FakeDns) -> None:
     bad = "a@nowhere.example"
     assert await mail(home, server, bad, CHKUSER_DISABLE_VARIABLE="TRUSTED", TRUSTED="") == "250 ok"
@@ -133,7 +132,7 @@ async def test_other_variables_may_switch_it_off(home: Home, server: FakeDns) ->
         assert await mail(home, server, bad, CHKUSER_START=value) == "250 ok"
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_recipients(home: Home, server: FakeDns) -> None:
     assert await rcpt(
         home, server, "joe@example.org", "joe-nobody@example.org", "ann@vpop.example", "bob@vpop.example"
@@ -152,7 +151,7 @@ async def test_recipients(home: Home, server: FakeDns) -> None:
     ]
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_domain_asks_only_where_unknown_users_are_left_to_vpopmail(home: Home, server: FakeDns) -> None:
     said = await rcpt(
         home, server, "joe-nobody@example.org", "bob@vpop.example", "ann@vpop.example", CHKUSER_START="DOMAIN"
@@ -160,7 +159,7 @@ async def test_domain_asks_only_where_unknown_users_are_left_to_vpopmail(home: H
     assert [line[:3] for line in said] == ["250", "550", "250"]
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_limits_and_logins(home: Home, server: FakeDns) -> None:
     said = await rcpt(home, server, *["joe@example.org"] * 3, CHKUSER_RCPTLIMIT="2")
     assert said[2] == "550 5.5.3 sorry, reached maximum number of recipients allowed in one session (chkuser)"
@@ -170,7 +169,7 @@ async def test_limits_and_logins(home: Home, server: FakeDns) -> None:
     assert said == ["530 5.7.0 Authentication required (chkuser)"]
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_wrong_recipients_wait_longer_each_time_and_are_logged(home: Home, server: FakeDns) -> None:
     asked = Asked(home, server, ON)
     await asked.talk.ask("MAIL FROM:<a@good.example>")
@@ -184,7 +183,7 @@ async def test_wrong_recipients_wait_longer_each_time_and_are_logged(home: Home,
     assert sum("CHKUSER rejected rcpt: from <a@good.example|" in line for line in asked.log) == 3
 
 
-@virtual_time(patience=PATIENCE)
+@virtual_time
 async def test_good_recipients_and_a_cdb_of_them_are_not_checked(home: Home, server: FakeDns) -> None:
     write_cdb(home.control("goodrcptto.cdb"), [(b"joe-x@example.org", b""), (b"@vpop.example", b"")])
     said = await rcpt(home, server, "joe-x@example.org", "bob@vpop.example", "joe-y@example.org")

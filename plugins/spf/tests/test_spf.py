@@ -42,7 +42,7 @@ def server() -> Iterator[FakeDns]:
 async def ask(
     server: FakeDns, sender: bytes, session: Session | None = None, **settings: Any
 ) -> tuple[Verdict | None, Verdict | None, Transaction]:
-    resolver = Resolver([server.address], timeout=0.2, attempts=1)
+    resolver = Resolver([server.address])
     plugin = make_plugin(Spf, resolver=lambda: resolver, **settings)
     session = session or Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"helo.example")
     transaction = Transaction(sender)

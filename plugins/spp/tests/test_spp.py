@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +169,7 @@ async def test_a_refusal_for_later_stands_until_rset(home: Home) -> None:
     ],
 )
 async def test_a_program_that_fails_makes_one_temporary_reply(home: Home, entry: str, reason: str) -> None:
-    talk = await talk_with(home, f"[mail]\n{entry}\n", seconds=0.5)
+    talk = await talk_with(home, f"[mail]\n{entry}\n", seconds=1.0 if reason == "took too long" else 60)
     assert await talk.ask("MAIL FROM:<a@b>") == f"451 qmail-spp failure: {entry}: {reason} (#4.3.0)"
     assert await talk.ask("RCPT TO:<j@example.org>") == "503 MAIL first (#5.5.1)"
 
@@ -220,12 +219,11 @@ async def test_whatever_a_program_prints_the_client_gets_lines(home: Home) -> No
 
 
 async def test_a_slow_program_holds_up_no_other_session(home: Home) -> None:
-    slow = await talk_with(home, "[mail]\n:sleep 5\n", seconds=1)
+    slow = await talk_with(home, "[mail]\n:sleep 60\n", seconds=60)
     slow.send(b"MAIL FROM:<a@b>\r\n")
-    began = time.monotonic()
     quick = await talk_with(home, "[mail]\n:true\n")
     assert await quick.ask("MAIL FROM:<a@b>") == "250 ok"
-    assert time.monotonic() - began < 0.9
+    assert not slow.read()
     slow.hang_up()
     await slow.settled()
 
