@@ -25,6 +25,7 @@ from pluq.signatures.finding import Code, Finding
 from pluq.signatures.keys import SigningKey
 from pluq.signatures.signature import CLOCK_SECONDS
 from pluq.smtpd.results import render
+from pluq.testing.clock import virtual_time
 from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin
@@ -77,7 +78,7 @@ def sign(
 async def verify(message: bytes, zone: Mapping[str, Any] | None = None, policy: Policy | None = None) -> list[Finding]:
     records = {"s._domainkey.good.test": [("TXT", record(RSA))]} | dict(zone or {})
     with FakeDns(records) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         try:
             return await verify_message(Message.from_bytes(message), resolver, policy or Policy(), NOW)
         finally:
@@ -314,6 +315,7 @@ async def test_partial_bodies_and_unsigned_subjects_are_the_sites_choice() -> No
 
 
 @pytest.mark.parametrize("fault", [Fault.SERVFAIL, Fault.TIMEOUT, Fault.REFUSED, Fault.GARBAGE, Fault.TRUNCATED_NO_TCP])
+@virtual_time
 async def test_a_name_server_that_fails_is_a_temporary_error(fault: Fault) -> None:
     (found,) = await verify(sign(), {"s._domainkey.good.test": fault})
     assert (found.code, found.code.result) == (Code.DNS_FAILED, "temperror")
@@ -336,11 +338,12 @@ async def test_fifty_signatures_cost_eight_lookups() -> None:
         assert len(server.queries) == 8
 
 
+@virtual_time
 async def test_fifty_slow_selectors_are_looked_up_at_once_and_end_with_the_first() -> None:
     fields = b"".join(sign(s=f"slow{index}")[: -len(HEADER + b"\n" + BODY)] for index in range(50))
     zone = {f"slow{index}._domainkey.good.test": Fault.TIMEOUT for index in range(50)}
     with FakeDns(zone) as server:
-        resolver = Resolver([server.address], timeout=0.3, attempts=2)
+        resolver = Resolver([server.address], timeout=1, attempts=2)
         begun = time.monotonic()
         message = Message.from_bytes(fields + HEADER + b"\n" + BODY)
         found = await verify_message(message, resolver, Policy(max_signatures=50), NOW)
@@ -386,7 +389,7 @@ FLOODS = {
 def test_a_flood_takes_time_in_proportion_to_its_length(name: str) -> None:
     field = sign(h="from:" + ":".join(["subject"] * 50))
     field = field[: field.index(b"\nFrom:") + 1]
-    assert seconds_for(field + FLOODS[name]) < 1
+    assert seconds_for(field + FLOODS[name]) < 5
 
 
 def test_a_b_tag_of_line_ends_takes_time_in_proportion_to_its_length() -> None:
@@ -412,7 +415,7 @@ async def ask(message: bytes, session: Session | None = None, **settings: Any) -
     with FakeDns(
         {"s._domainkey.good.test": [("TXT", record(RSA))], "slow._domainkey.good.test": Fault.SERVFAIL}
     ) as server:
-        resolver = Resolver([server.address], timeout=1.0, attempts=1)
+        resolver = Resolver([server.address])
         plugin = make_plugin(Dkim, resolver=lambda: resolver, **settings)
         plugin.clock = lambda: NOW
         given = session or Session(), Transaction(b"joe@good.test"), Message.from_bytes(message)
