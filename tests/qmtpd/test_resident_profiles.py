@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,27 @@ def test_qmtp_takes_package_after_package_and_judges_each_recipient(hub):
     hub.wait_mail("one", "two")
     text = next(path.read_text() for path in (hub.maildir() / "new").iterdir() if "Subject: one" in path.read_text())
     assert "Received: from unknown (127.0.0.1)\n  by mail.example.org with QMTP; " in text
+
+
+def test_serialmail_empties_a_maildir_by_qmtp(hub, folder):
+    """PLUQ_SERIALMAIL is a folder with maildirserial and serialqmtp of serialmail, a client that is not ours."""
+    serialmail = os.environ.get("PLUQ_SERIALMAIL", "")
+    if not os.path.exists(f"{serialmail}/serialqmtp"):
+        pytest.skip("PLUQ_SERIALMAIL names no folder with serialqmtp")
+    hub.start()
+    link = folder / "link"
+    for name in ("cur", "new", "tmp"):
+        (link / name).mkdir(parents=True)
+    for subject in ("first", "second"):
+        text = f"Return-Path: <sender@example.net>\nDelivered-To: link-joe@example.org\nSubject: {subject}\n\nhello\n"
+        (link / "new" / f"1.{subject}.host").write_text(text)
+        os.utime(link / "new" / f"1.{subject}.host", (1, time.time() - 60))  # it leaves the newest alone
+    collect = [f"{serialmail}/maildirserial", "-b", "-t", "1209600", "--", str(link), "link-"]
+    client = ["tcpclient", "-RHl0", "--", "127.0.0.1", str(hub.qmtp), f"{serialmail}/serialqmtp", "link-"]
+    said = subprocess.run([*collect, *client], capture_output=True, text=True, timeout=PATIENCE, check=True).stderr
+    assert said.count("succeeded") == 2, said
+    hub.wait_mail("first", "second")
+    assert not list((link / "new").iterdir())
 
 
 def test_rules_of_qmtp_let_relay_and_limit_the_size(hub):
