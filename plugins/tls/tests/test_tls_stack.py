@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import smtplib
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.x509 import DNSName, SubjectAlternativeName, load_der_x509_certificate
 
 from pluq.testing.stack import BIN, Stack, free_port, wait_until
 from pluq_tls.selfsigned import self_signed
@@ -33,6 +35,7 @@ extends = "submission"
 listen = ["127.0.0.1:{submissions}"]
 tls.implicit = true
 """
+OTHER = "mx.other.example"
 ANYBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ANYBODY.check_hostname = False
 ANYBODY.verify_mode = ssl.CERT_NONE
@@ -54,14 +57,21 @@ def stack(ports: Ports) -> Iterator[Stack]:
         os.chmod(folder, 0o755)
         made = Stack(folder)
         made.port, made.listens_itself = ports.mx, True
-        path = made.home.control("servercert.pem")
-        assert self_signed(["--home", made.home.path, "--name", "mail.example.org", "--output", path]) == 0
-        os.chmod(path, 0o600)
-        os.chown(path, 0 if made.split else -1, -1)
+        make_certificate(made, "mail.example.org", "servercert.pem")
+        make_certificate(made, OTHER, f"servercerts/{OTHER}/servercert.pem")
         made.control("pluq.toml", TOML.format(**vars(ports)))
         made.start()
         yield made
         made.stop()
+
+
+def make_certificate(stack: Stack, name: str, file: str) -> None:
+    """Make a certificate whose file only root may read, where there is one."""
+    path = stack.home.control(file)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    assert self_signed(["--home", stack.home.path, "--name", name, "--output", path]) == 0
+    os.chmod(path, 0o600)
+    os.chown(path, 0 if stack.split else -1, -1)
 
 
 def send(client: smtplib.SMTP, subject: str) -> None:
@@ -94,6 +104,23 @@ def test_port_465_begins_with_tls(stack: Stack, ports: Ports) -> None:
     with smtplib.SMTP_SSL("127.0.0.1", ports.submissions, context=ANYBODY) as client:
         send(client, "submissions")
     stack.wait_mail("submissions")
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [(OTHER, OTHER), (OTHER.upper(), OTHER), ("nobody.example", "mail.example.org"), (None, "mail.example.org")],
+)
+def test_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for(
+    stack: Stack, ports: Ports, asked: str | None, shown: str
+) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", ports.submissions), 30) as plain,
+        ANYBODY.wrap_socket(plain, server_hostname=asked) as secured,
+    ):
+        certificate = load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
+        assert secured.recv(100).startswith(b"220 ")
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    assert names.get_values_for_type(DNSName) == [shown]
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
