@@ -31,7 +31,7 @@ ROLES = {
     "remote": ("remote_",),
 }
 # dane and mtasts want proofs that tls does not, and tls encrypts before auth says a password.
-FIRST = ("ipv6", "size", "dane", "mtasts", "tls", "auth", "spf", "dkim")
+FIRST = ("ipv6", "size", "dane", "mtasts", "tls", "auth", "eai", "spf", "dkim")
 # What would turn away a stranger who comes for the first time, and is tested for itself, only watches.
 WATCHING = ("greylist",)
 SETTINGS = {
