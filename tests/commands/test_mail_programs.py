@@ -182,6 +182,14 @@ def test_a_script_without_an_interpreter_line_is_a_shell_script(programs):
     script.write_text("exit 3\n")
     script.chmod(0o755)
     assert programs.run("except", str(script)).returncode == 0
+    assert programs.run("tcp-env", str(script), PROTO="TCP").returncode == 3
+
+
+def test_an_empty_name_is_a_program_that_is_not_there(programs):
+    assert programs.run("condredirect", "new@y", "").returncode == 0
+    assert programs.run("tcp-env", "", PROTO="TCP").returncode == 111
+    done = programs.run("predate", "")
+    assert (done.returncode, done.stderr) == (111, b"predate: fatal: unable to run : file does not exist\n")
 
 
 def test_preline_passes_a_long_message_and_notices_a_reader_that_left(programs):

@@ -106,6 +106,20 @@ async def test_a_command_is_one_line(line: bytes) -> None:
         await finished(connection)
 
 
+async def test_a_name_from_a_file_with_crlf_line_ends_is_said() -> None:
+    with SmtpPeer() as peer:
+        connection = await connect(peer)
+        assert (await connection.hello(b"me.example\r", extended=False)).code == 250
+        await finished(connection)
+
+
+async def test_no_time_is_enough_to_reach_this_machine() -> None:
+    with SmtpPeer() as peer:
+        connection = await Connection.open("127.0.0.1", b"h", Route(b"h", peer.port), None, 0, 10.0)
+        await connection.greet()
+        await finished(connection)
+
+
 @pytest.mark.parametrize("fault", [Fault.CLOSE, Fault.SILENCE])
 async def test_waiting_for_a_reply_ends(fault: Fault) -> None:
     with SmtpPeer({"NOOP": fault}) as peer:

@@ -106,6 +106,15 @@ def test_rspawn_with_a_program_that_is_not_there(remote_home: RemoteHome) -> Non
     assert ended.stdout == b"x\x01DUnable to run qmail-remote.\n\0"
 
 
+def test_rspawn_runs_a_script_without_an_interpreter_line(remote_home: RemoteHome, tmp_path: Path) -> None:
+    program = tmp_path / "remote"
+    program.write_text("printf 'r\\0Kran\\0'\n")
+    program.chmod(0o755)
+    remote_home.message(123)
+    ended = run(remote_home, "qmail_rspawn", stdin=b"\x018/123\0s@x\0r@y\0", QMAILREMOTE=str(program))
+    assert ended.stdout == b"x\x01Kran\0"
+
+
 def test_rspawn_waits_for_a_program_that_closes_its_output_early(remote_home: RemoteHome, tmp_path: Path) -> None:
     program = tmp_path / "remote"
     program.write_text("#!/bin/sh\nprintf 'r\\0Kok\\0'; exec >&- 2>&-; sleep 0.2; exit 111\n")

@@ -8,11 +8,11 @@ Source: fork, execvp and wait in bouncesaying.c, condredirect.c, except.c, preli
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from typing import NoReturn
 
+from pluq.execvp import execvp, spawnvp
 from pluq.store.oserror import is_temporary
 
 __all__ = ["exit_code", "feed", "replace_process", "run_condition", "spawn"]
@@ -24,15 +24,7 @@ PIECE = 8192
 def spawn(argv: list[str], stdin: int | None = None) -> int:
     """Start a program, with `stdin` as its descriptor 0 if given; return its process id. Raises OSError."""
     actions = [] if stdin is None else [(os.POSIX_SPAWN_DUP2, stdin, 0)]
-    try:
-        return os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions, setsigdef=IGNORED_BY_PYTHON)
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        from shutil import which
-
-        shell = ["/bin/sh", which(argv[0]) or argv[0], *argv[1:]]
-        return os.posix_spawn(shell[0], shell, os.environ, file_actions=actions, setsigdef=IGNORED_BY_PYTHON)
+    return spawnvp(argv, os.environ, file_actions=actions, setsigdef=IGNORED_BY_PYTHON)
 
 
 def exit_code(pid: int) -> int | None:
@@ -58,7 +50,7 @@ def replace_process(path: str, argv: list[str]) -> NoReturn:
     """Become another program. Raises OSError. `path` without a slash is looked up in PATH."""
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
-    os.execvp(path, argv)
+    execvp(argv, path)
 
 
 def feed(sink: int, prefix: bytes, source: int = 0) -> None:

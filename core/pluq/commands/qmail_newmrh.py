@@ -39,7 +39,7 @@ def main() -> int:
     except OSError as error:
         if error.filename2 is not None:
             move = "control/morercpthosts.tmp to control/morercpthosts.cdb"
-            return die(f"unable to move {move}: {error_text(error.errno)}")
+            return die(f"unable to move {move}{error_text(error.errno)}")  # qmail has no colon here
         return die(f"unable to write to control/morercpthosts.tmp: {error_text(error.errno)}")
     return 0
 

@@ -18,8 +18,8 @@ def main() -> int:
     assign, cdb = f"{home.users}/assign", f"{home.users}/cdb"
     opened = False
     try:
-        with open(assign, "rb"):
-            opened = True
+        os.close(os.open(assign, os.O_RDONLY))
+        opened = True
         with open(f"{cdb}.tmp", "ab"):
             pass
     except OSError:
@@ -31,7 +31,9 @@ def main() -> int:
     except OSError as error:
         if error.filename2:
             return fail("unable to move users/cdb.tmp to users/cdb")
-        return fail("unable to write users/cdb.tmp" if error.filename else "unable to read users/assign")
+        return fail(
+            "unable to read users/assign" if error.filename in (None, assign) else "unable to write users/cdb.tmp"
+        )
     return 0
 
 

@@ -33,6 +33,8 @@ def main() -> int:
             return fail(b"unable to find alias user")
         text += b"".join(rules.subuser(line) for line in lines_of(f"{home.users}/subusers"))
         write(text + b"".join(lines_of(f"{home.users}/append")) + b".\n")
+    except IsADirectoryError:  # it could be opened, says qmail
+        return fail(b"unable to read input")
     except (ConfigError, OSError):
         return fail(b"unable to read controls")
     except BadHome as bad:

@@ -22,6 +22,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from pluq.execvp import execvp
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -173,7 +175,7 @@ def become(command: Sequence[str]) -> NoReturn:
     """Run a program found on PATH in place of this one. Raises OSError."""
     # Python ignores SIGPIPE; programs expect to die of it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execvp(command[0], list(command))
+    execvp(command)
 
 
 def close(descriptors: Sequence[int]) -> None:

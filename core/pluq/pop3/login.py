@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Mapping
 from typing import Any
+
+from pluq.execvp import spawnvp
 
 PASSWORD_FD = 3
 CRASHED = b"aack, child crashed"
@@ -20,8 +21,6 @@ REFUSED = b"authorization failed"
 UNWRITABLE = b"unable to write pipe"
 NO_PIPE = b"unable to open pipe"
 NO_FORK = b"unable to fork"
-
-SHELL = "/bin/sh"
 
 
 def check_password(argv: list[str], data: bytes) -> bytes | None:
@@ -76,8 +75,7 @@ def spawn(
 ) -> int:
     """Start the program with `password` as its descriptor 3; return its process id. Raises OSError.
 
-    `environment` takes the place of ours, `stream` that of descriptors 0 and 1. A script without a #! line runs in the shell, as
-    under execvp(3).
+    `environment` takes the place of ours, `stream` that of descriptors 0 and 1.
     """
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, password, PASSWORD_FD)]
     options: dict[str, Any] = {"setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}
@@ -85,13 +83,7 @@ def spawn(
         # First: it could be descriptor 3 itself.
         actions[:0] = [(os.POSIX_SPAWN_DUP2, stream, fd) for fd in (0, 1)]
     variables = os.environ if environment is None else environment
-    try:
-        return os.posix_spawnp(argv[0], argv, variables, file_actions=actions, **options)
-    except OSError as error:
-        script = shutil.which(argv[0])
-        if error.errno != errno.ENOEXEC or script is None:
-            raise
-        return os.posix_spawn(SHELL, [SHELL, script, *argv[1:]], variables, file_actions=actions, **options)
+    return spawnvp(argv, variables, file_actions=actions, **options)
 
 
 def verdict(status: int) -> bytes | None:

@@ -35,6 +35,8 @@ DER = 2
 # One message may take an hour and as long as its bytes need at 2 kB/s, a bad link of the last century.
 MESSAGE_SECONDS = 3600.0
 SLOWEST_BYTES_PER_SECOND = 2000.0
+# With 0 seconds, qmail connects where that takes no time: to this machine.
+AT_ONCE = 0.1
 
 
 class PeerLost(Exception):
@@ -102,7 +104,7 @@ class Connection(asyncio.Protocol):
             sock.setblocking(False)
             if source is not None:
                 sock.bind((source, 0))
-            async with asyncio.timeout(connect_seconds):
+            async with asyncio.timeout(max(connect_seconds, AT_ONCE)):
                 await connect(sock, (address, route.port))
                 # With TLS from the first byte the handshake is part of the connection.
                 name = host.decode("ascii", "replace") if route.tls is not None else None
@@ -134,22 +136,28 @@ class Connection(asyncio.Protocol):
         return await self._reply()
 
     async def hello(self, name: bytes, extended: bool) -> Reply:
-        """Say EHLO, or HELO; a peer that refuses EHLO is asked again with HELO (RFC 5321 section 3.2)."""
+        """Say EHLO, or HELO; a peer that refuses EHLO is asked again with HELO (RFC 5321 section 3.2).
+
+        `name` is sent as it is: a control file with line ends of another system holds up no mail.
+        """
         self.helo = name
         if extended:
-            reply = await self.command(b"EHLO " + name)
+            reply = await self._ask(b"EHLO " + name)
             if reply.code == 250:
                 self.capabilities = capabilities(reply.text)
                 self.pipelining = b"PIPELINING" in self.capabilities
             if reply.code in (250, CLOSING):
                 return reply
         self.capabilities, self.pipelining = {}, False
-        return await self.command(b"HELO " + name)
+        return await self._ask(b"HELO " + name)
 
     async def command(self, line: bytes) -> Reply:
         """Send one line, given without its CRLF, and return the reply. Raises ProtocolError for a line with a break."""
         if b"\r" in line or b"\n" in line:
             raise ProtocolError("line break in a command", blame="local")
+        return await self._ask(line)
+
+    async def _ask(self, line: bytes) -> Reply:
         self._write(line + b"\r\n")
         return await self._reply()
 

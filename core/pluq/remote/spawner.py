@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pluq.config import Home
+from pluq.execvp import spawnvp
 from pluq.remote import report
 from pluq.remote.queued import open_queued
 from pluq.store.oserror import is_temporary
@@ -137,7 +138,7 @@ class Spawner:
             (os.POSIX_SPAWN_DUP2, child.writing, 2),
         ]
         try:
-            child.pid = os.posix_spawnp(arguments[0], arguments, os.environb, file_actions=actions)
+            child.pid = spawnvp(arguments, os.environb, file_actions=actions)
         except OSError as error:
             child.status = (111 if is_temporary(error.errno) else 100) << 8
             os.close(child.writing)

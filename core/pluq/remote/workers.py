@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -31,6 +32,7 @@ from pluq import pulse
 from pluq.config import Home
 from pluq.dns import Resolver
 from pluq.errors import ConfigError, TemporaryFailure
+from pluq.execvp import in_shell
 from pluq.log import say
 from pluq.plan import EMPTY
 from pluq.remote import report
@@ -231,9 +233,7 @@ class Link(asyncio.Protocol):
         arguments = remote_arguments(program, command.sender, command.recipient)
         output = bytearray()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments, stdin=message, stdout=PIPE, stderr=STDOUT, cwd=self._workers.directory
-            )
+            process = await _start_program(arguments, message, self._workers.directory)
         except OSError as error:
             self._finish(command.number, report.CANNOT_RUN_NOW if is_temporary(error.errno) else report.CANNOT_RUN)
             return
@@ -271,3 +271,14 @@ class Link(asyncio.Protocol):
     def _forget_if_done(self) -> None:
         if self._transport is None and not self._running:
             self._workers.links.discard(self)
+
+
+async def _start_program(arguments: list[bytes], message: int, directory: bytes) -> asyncio.subprocess.Process:
+    """Start a program as execvp does, its output in one pipe. Raises OSError."""
+    start = partial(asyncio.create_subprocess_exec, stdin=message, stdout=PIPE, stderr=STDOUT, cwd=directory)
+    try:
+        return await start(*arguments)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return await start(*in_shell(arguments))
