@@ -171,3 +171,17 @@ def test_several_queues_must_be_drained(migrate):
     assert "multi-queue" in found.recognised
     assert "2 messages" in found.details("queue-not-empty")
     assert "queue-layout" in found.warnings
+
+
+def test_what_ratelimit_counts_no_program_counts_again(migrate):
+    exports = ("CHKUSER_START=ALWAYS", "RCPTCHECK=/var/qmail/bin/rcptcheck-overlimit", "RCPTCHECKRELAYCLIENT=1")
+    found = migrate({RUN.format("smtp"): script(*exports)}, "sagredo")
+    assert {"rcptcheck", "ratelimit"} <= set(found.profile(25)["plugins"])
+    assert "rcptcheck-overlimit" not in found.report["toml"]
+    assert found.status("env", "RCPTCHECK") == "changed"
+
+
+def test_an_other_rcptcheck_is_kept(migrate):
+    found = migrate({RUN.format("smtp"): script("RCPTCHECK=/opt/check", "RCPTCHECKRELAYCLIENT=1")}, "sagredo")
+    assert 'rcptcheck.program = "/opt/check"' in found.report["toml"]
+    assert "rcptcheck.program_for_relays = true" in found.report["toml"]

@@ -30,6 +30,9 @@ class World:
     def kind(self, path):
         return "file" if path in FILES else "folder" if path in ("/c", "/service/x") else ""
 
+    def names(self, path):
+        return sorted(name.rpartition("/")[2] for name in FILES if name.rpartition("/")[0] == path)
+
     def executable(self, path):
         return path == "/c/me"
 

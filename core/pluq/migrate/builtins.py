@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pluq.migrate import syntax
+from pluq.migrate.filters import UNKNOWN
 from pluq.migrate.syntax import Unparsable
 
 if TYPE_CHECKING:
@@ -66,8 +67,25 @@ def _cd(shell: Shell, arguments: list[str], stdin: str, line: int) -> bool:
     return True
 
 
-def _refuse(shell: Shell, arguments: list[str], stdin: str, line: int) -> bool:
-    raise Unparsable(line, "eval is not followed")
+def _eval(shell: Shell, arguments: list[str], stdin: str, line: int) -> bool:
+    """Follow eval of what envdir and a program print that writes `export NAME=value` lines, as qmail-ldap's run scripts have it."""
+    argv = shell.substituted[-1].argv if shell.substituted and UNKNOWN in "".join(arguments) else ()
+    words = [word.rpartition("/")[2] for word in argv]
+    if "envdir" not in words or not any("export " in word for word in argv):
+        raise Unparsable(line, "eval is not followed")
+    folder = shell.absolute(next(word for word in argv[words.index("envdir") + 1 :] if not word.startswith("-")))
+    for name in shell.world.names(folder):
+        text = shell.world.text(f"{folder}/{name}")
+        if text and syntax.NAME.fullmatch(name):
+            shell.assign(name, text.partition("\n")[0].rstrip(" \t"), 0, exported=True, path=f"{folder}/{name}")
+    return True
+
+
+def _read(shell: Shell, arguments: list[str], stdin: str, line: int) -> bool:
+    for name in arguments:
+        if syntax.NAME.fullmatch(name):
+            shell.assign(name, UNKNOWN, line)
+    return True
 
 
 def _nothing(shell: Shell, arguments: list[str], stdin: str, line: int) -> bool:
@@ -176,6 +194,7 @@ _UNARY: dict[str, Callable[[Shell, str], bool]] = {
 
 BUILTINS: dict[str, Callable[[Shell, list[str], str, int], bool]] = {
     "export": _export,
+    "read": _read,
     "readonly": _nothing,
     "unset": _unset,
     ".": _dot,
@@ -183,7 +202,7 @@ BUILTINS: dict[str, Callable[[Shell, list[str], str, int], bool]] = {
     "exit": _exit,
     "return": _nothing,
     "cd": _cd,
-    "eval": _refuse,
+    "eval": _eval,
     "exec": _nothing,
     "[": _test,
     "[[": _test,

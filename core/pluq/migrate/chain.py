@@ -3,7 +3,8 @@
 Each program of a chain takes its options and arguments and starts what follows. `FORMS` says how many; a program that is not
 known is passed over up to the next one that is. `sh -c TEXT` is left to the caller, as are the files of envdir.
 
-Source: the manual pages of daemontools, ucspi-tcp, ucspi-ssl, runit, s6, relay-ctrl, acceptutils, spamdyke and qmail.
+Source: the manual pages of daemontools, ucspi-tcp, ucspi-ssl, ipsvd, runit, s6, relay-ctrl, acceptutils, spamdyke, indimail and
+qmail.
 """
 
 from __future__ import annotations
@@ -42,9 +43,19 @@ FORMS = {
     "s6-setuidgid": Form("", 1),
     "s6-envuidgid": Form("", 1),
     "s6-envdir": Form("", 1),
-    "tcpserver": Form("xtugclbBIkmM", 2),
-    "sslserver": Form("xtTwugclbBfk3", 2),
+    "tcpserver": Form("xtugclbBIkmMCTenafiLS", 2),
+    "sslserver": Form("xtTwugclbBIf", 2),
+    "tcpsvd": Form("cCbulixt", 2),
+    "sslsvd": Form("cCbulixtU/ZK", 2),
+    "s6-tcpserver": Form("cCbGgu", 2),
+    "s6-tcpserver4": Form("cCbGgu", 2),
+    "s6-tcpserver6": Form("cCbGgu", 2),
+    "s6-tlsserver": Form("cCbGgukKlBixt", 2),
+    "s6-tcpserver-access": Form("vltBix"),
+    "s6-ucspitlsd": Form("kK"),
+    "s6-tlsd": Form("kK"),
     "tcp-env": Form("t"),
+    "tcpd": Form(),
     "rblsmtpd": Form("ratwW"),
     "greetdelay": Form("", 1),
     "tcpcheck": Form("", 1),
@@ -83,7 +94,13 @@ FORMS = {
     "sh": Form(ends=True),
     "bash": Form(ends=True),
 }
-LISTENERS = ("tcpserver", "sslserver", "tcp-env")
+# "inetd" stands for whoever accepts connections and starts one program for each: inetd, xinetd, a socket of systemd.
+LISTENERS = (
+    "tcpserver", "sslserver", "tcpsvd", "sslsvd", "s6-tcpserver", "s6-tcpserver4", "s6-tcpserver6", "s6-tlsserver", "inetd",
+    "tcp-env",
+)  # fmt: skip
+# Those that follow rules of their own making, which are no tcprules.
+OTHER_RULES = ("tcpsvd", "sslsvd", "s6-tlsserver", "s6-tcpserver-access")
 SMTP_SERVERS = ("qmail-smtpd", "ofmipd", "qmail-ofmipd")
 SHELLS = ("sh", "bash", "csh")
 # Options of ours that long names stand for, and that take a value.

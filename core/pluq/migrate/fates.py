@@ -42,6 +42,10 @@ FIXED_FILES = {
         "documented under this name, but the program opened authsenders; rename it if its routes are wanted",
     ),
     "servercert.cnf": (UNUSED, "only openssl read it, to make the certificate"),
+    "dkim": (
+        NOT_CARRIED,
+        "read by the program in place of qmail-remote; put its keys into control/domainkeys/DOMAIN/SELECTOR for the plugin dkim",
+    ),
     "fixsmtpio": (NOT_CARRIED, "fixsmtpio edited SMTP replies; pluq sends its own"),
     "badhelonorelay": (CHANGED, "it was compared with the sender by mistake; pluq compares it with the HELO name"),
     "conf-common": (CHANGED, "its values stand in the profiles of pluq.toml"),
@@ -81,6 +85,11 @@ KEPT = {
     "CHKUSER_START": "the plugin rcptcheck is in the list",
     "CHKUSER_RCPTLIMIT": "rcptcheck.maxrcpt of the profile, from the default rule",
     "CHKUSER_WRONGRCPTLIMIT": "rcptcheck.brtlimit of the profile, from the default rule",
+    "MFDNSCHECK": "badmail.mfcheck of the profile",
+    "MAXRECIPIENTS": "rcptcheck.maxrcpt of the profile",
+    "MAX_RCPT_ERRCOUNT": "rcptcheck.brtlimit of the profile",
+    "SSL": "tls.implicit of the profile",
+    "RBLCOMMAND": "the plugin dnsbl asks its lists",
     "RCPTCHECK": "a plugin asks instead",
     "RCPTCHECKRELAYCLIENT": "a plugin asks instead",
     "QMAILQUEUE": "the list of plugins is the chain",
@@ -97,7 +106,28 @@ KEPT = {
     "BADHELOCHECK": "the plugin badmail is in the list",
     "VALIDRCPTTO_CDB": "the plugin rcptcheck is in the list",
 }
+# Values by which a variable that is set switches nothing, where more counts than that it is set.
+OFF = {
+    **dict.fromkeys(
+        ("FORCE_TLS", "DENY_TLS", "ALLOW_INSECURE_AUTH", "ALLOW_CRAM", "SSL", "REQUIRE_AUTH", "REQUIREAUTH", "RELAYREJ", "MFCHECK",
+         "SPFBEHAVIOR", "DROP_PRE_GREET", "SMTPD_GREETDELAY", "GREETDELAY", "FORCEAUTHMAILFROM", "RCPTCHECKRELAYCLIENT",
+         "SPF_LOG", "VALIDRCPTTO_LOG"),
+        ("0",),
+    ),
+    "SMTPAUTH": ("-", "0"), "CHKUSER_START": ("none", ""), "GREYIP": ("",), "QMAILQUEUE": ("",), "VALIDRCPTTO_CDB": ("",),
+}  # fmt: skip
 LOST = {
+    "HELOCHECK": (NOT_CARRIED, "names without an address in DNS are not refused; write bad ones into control/badhelo"),
+    "LOCALMFCHECK": (NOT_CARRIED, "auth.force_sender ties senders to logins"),
+    "RECIPIENTS450": (NOT_CARRIED, "unknown recipients are refused for good"),
+    "BADMIMETYPE": (
+        NOT_CARRIED,
+        "attachments are not judged by their first bytes; a program in qmailqueue.program can",
+    ),
+    "BADLOADERTYPE": (
+        NOT_CARRIED,
+        "attachments are not judged by their first bytes; a program in qmailqueue.program can",
+    ),
     "DHFILE": (UNUSED, "key exchange needs no parameters any more"),
     "SSL_UID": (UNUSED, "pluq drops to its own users"),
     "SSL_GID": (UNUSED, "pluq drops to its own users"),
@@ -105,7 +135,6 @@ LOST = {
     "ALLOW_BARELF": (NOT_CARRIED, "bare line feeds let mail be smuggled in; pluq refuses them"),
     "HONOR_BODYLENGTHTAG": (NOT_CARRIED, "setting it switched the feature off"),
     "NOBADHELO": (NOT_CARRIED, "the patch never read it, or badhelo must be emptied"),
-    "RBLCOMMAND": (NOT_CARRIED, "no program is run for a listed client"),
 }
 # The files that a plugin reads though no setting of it has their name. A plugin that is not here reads all that it owns.
 READ_BY = {

@@ -1,4 +1,5 @@
-"""Programs that only read, which run scripts call in $(...): cat, head, grep -v '^#', cut, id, getent, hostname.
+"""Programs that only read, which run scripts call in $(...): cat, head, grep -v '^#', cut, awk -F: '{print $3}', id,
+getent, hostname.
 
 They get the shell, their arguments and the standard input, and return whether they succeeded and what they print: UNKNOWN where
 that is not known. A pattern is followed if it is a plain text with anchors.
@@ -92,6 +93,23 @@ def _cut(shell: Shell, arguments: list[str], stdin: str) -> Output:
     return True, "".join(f"{parts[index] if index < len(parts) else ''}\n" for parts in lines if index >= 0)
 
 
+def _awk(shell: Shell, arguments: list[str], stdin: str) -> Output:
+    """The one program that run scripts have for it: awk -F: '{print $3}'."""
+    found = re.fullmatch(r"-F ?(\S) \{ *print \$([0-9]+) *;? *\}(.*)", " ".join(arguments))
+    if not found or UNKNOWN in stdin:
+        return True, UNKNOWN
+    text = shell.input(found[3].split(), stdin)
+    index = int(found[2]) - 1
+    if text is None:
+        return _UNREADABLE
+    lines = [line.split(found[1]) for line in text.splitlines()]
+    return True, "".join(f"{parts[index] if 0 <= index < len(parts) else ''}\n" for parts in lines)
+
+
+def _uname(shell: Shell, arguments: list[str], stdin: str) -> Output:
+    return _hostname(shell, [], "") if arguments == ["-n"] else (True, UNKNOWN)
+
+
 def _id(shell: Shell, arguments: list[str], stdin: str) -> Output:
     names = [word for word in arguments if not word.startswith("-")]
     flags = "".join(word[1:] for word in arguments if word.startswith("-"))
@@ -149,6 +167,8 @@ FILTERS: dict[str, Callable[[Shell, list[str], str], Output]] = {
     "grep": _grep,
     "egrep": _grep,
     "cut": _cut,
+    "awk": _awk,
+    "uname": _uname,
     "id": _id,
     "getent": _getent,
     "hostname": _hostname,

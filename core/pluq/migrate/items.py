@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pluq.config.settings import Declaration
 from pluq.migrate import chain as chains
-from pluq.migrate import known, values
+from pluq.migrate import known, superservers, values
 from pluq.migrate.fates import (
     CARRIED,
     CHANGED,
@@ -26,13 +27,14 @@ from pluq.migrate.fates import (
     KEPT,
     LOST,
     NOT_CARRIED,
+    OFF,
     READ_BY,
     UNUSED,
     WHY,
     doing,
 )  # fmt: skip
 from pluq.migrate.needs import Profile
-from pluq.migrate.profiles import Catalogue, weak_ciphers
+from pluq.migrate.profiles import Catalogue, from_environment, weak_ciphers
 from pluq.migrate.recognise import LETTERS, all_rules, fork
 from pluq.migrate.rules import Rules
 from pluq.migrate.services import Service, Setting
@@ -114,7 +116,7 @@ class Items:
         if BACKUP.fullmatch(control.name):
             return UNUSED, "a copy that an editor or a package left"
         if self.read_by_script(control):
-            return CHANGED, "a script of the site reads it; its value stands in the profile"
+            return CHANGED, "a script or program of the site reads it; what a port takes from it stands in its profile"
         return UNUSED, "nothing known reads it"
 
     def read_by_script(self, control: Control) -> bool:
@@ -124,7 +126,10 @@ class Items:
             for launch in service.launches:
                 paths += [one.value for one in launch.environment.values()]
                 paths += [word for step in launch.chain.steps for word in (*step.arguments, *step.options.values())]
-            if any(path.rstrip("/").endswith(f"/{control.name}") for path in paths):
+                paths += [one.path for one in launch.environment.values()]
+            if any(
+                path.rstrip("/").endswith(f"/{control.name}") or path.startswith(f"{control.path}/") for path in paths
+            ):
                 return True
         return os.fsencode(f"control/{control.name}") in self.survey.all_words
 
@@ -137,6 +142,10 @@ class Items:
             return CHANGED, "read by the run scripts; the profiles of pluq.toml have its value"
         if owner == NONE:
             return NOT_CARRIED, "pluq has nothing for it"
+        if control.name == "recipients":
+            return NOT_CARRIED, "write the recipients to control/validrcptto, or let rcptcheck.existence look for them"
+        if control.name == "maxrecipients" and "rcptcheck" in self.needed:
+            return CHANGED, "rcptcheck.maxrcpt of the profiles"
         if owner == "badmail" and control.name == "badmailfrom" and owner not in self.needed:
             return CARRIED, ""
         if control.name == "databytes":
@@ -190,6 +199,9 @@ class Items:
                         )
             yield from self._fragments(service)
         yield from self._rc_files()
+        for name, number, clients in superservers.host_rules(self.survey.tree):
+            why = f"for {clients[:80] or 'all clients'}; write it into a file of tcprules, which the profile names"
+            yield self._item(name, Setting("", "/etc/hosts.allow", number), NOT_CARRIED, why)
 
     def _profile_of(self, service: Service) -> Profile | None:
         return next((profile for profile in self.profiles if service.name in profile.services), None)
@@ -213,9 +225,12 @@ class Items:
                 return NOT_CARRIED, f"{why}; correct it"
         if name in LOST:
             return LOST[name]
+        if setting.value.strip().lower() in OFF.get(name, ()):
+            return UNUSED, "it switches nothing"
         found = known.variable(name)
-        if found is None:
-            if name in known.SCRIPT_VARIABLES:
+        for_others = found is None or name in known.SCRIPT_VARIABLES or not self.letters & set(found.forks)
+        if found is None or (for_others and name in service.outcome.expanded):
+            if name in known.SCRIPT_VARIABLES or name in service.outcome.expanded:
                 return UNUSED, "only the script itself uses it"
             return NOT_CARRIED, "nothing known reads it"
         if found.owner == "service":
@@ -246,7 +261,8 @@ class Items:
 
     def _in_profile(self, name: str, found: known.Known, profile: Profile) -> tuple[str, str]:
         owner = found.owner
-        if name in ("RCPTCHECK", "RCPTCHECKRELAYCLIENT") and "rcptcheck" not in profile.needs:
+        counts = profile.listener is not None and profile.listener.counts_recipients
+        if name in ("RCPTCHECK", "RCPTCHECKRELAYCLIENT") and counts:
             owner = "ratelimit"
         active = [plugin for plugin in doing(owner) if plugin in profile.needs]
         if owner == "core":
@@ -264,13 +280,20 @@ class Items:
     def _kept(self, name: str, active: list[str], profile: Profile) -> tuple[str, str]:
         for plugin in active:
             for declaration in self.catalogue.get(plugin, ()):
-                if declaration.env == name:
+                if declaration.env == name and self._has_value(profile, plugin, declaration, name):
                     return CHANGED, f"{plugin}.{declaration.name} of the profile {profile.name}"
         if name in KEPT:
             return CHANGED, KEPT[name]
         if active[0] in ("spp", "qmailqueue", "qfilter", "rcptcheck"):
             return CHANGED, "read by the program itself; give it to the environment of pluq"
         return NOT_CARRIED, f"the plugin {active[0]} has no setting for it"
+
+    @staticmethod
+    def _has_value(profile: Profile, plugin: str, declaration: Declaration, name: str) -> bool:
+        """Say whether a setting of the profile is what the variable says, be it by default."""
+        one = profile.listener
+        written = declaration.name in profile.settings.get(plugin, {})
+        return written or (one is not None and from_environment(one, declaration) == declaration.default)
 
     def _fragments(self, service: Service) -> Iterator[Item]:
         """The shell variables of conf-* fragments."""
@@ -375,7 +398,7 @@ class Items:
         for service in self.survey.services:
             for launch in service.launches:
                 for path in _configuration(launch.chain):
-                    if self.survey.tree.is_file(path):
+                    if self.survey.tree.entry(path).kind in (FILE, FOLDER):
                         name = path.rpartition("/")[2]
                         yield Item(
                             "service",
@@ -439,9 +462,11 @@ class Items:
 
 def _configuration(chain: chains.Chain) -> Iterator[str]:
     """Yield the configuration files of programs in a chain."""
-    step = chain.find("spamdyke")
-    if step is not None:
-        yield from (value for name, value in step.repeated if name in ("f", "config-file"))
+    for step in chain.steps:
+        if step.name == "spamdyke":
+            yield from (value for name, value in step.repeated if name in ("f", "config-file"))
+        elif step.name in chains.OTHER_RULES:
+            yield from (step.options[letter] for letter in "ix" if letter in step.options)
 
 
 def dotqmail_files(survey: Survey) -> list[str]:

@@ -6,6 +6,7 @@ so. What a control file is for and which plugin reads it stands in pluq.store.in
     Q qmail, netqmail    N notqmail and its branches    S the combined (sagredo) patch     G Gentoo         I indimail
     T QMailToaster       J jms1                         K Dabrowski's AUTH patch alone     D UCSPI-TLS set  L qmail-ldap
     P qmail-spp alone    V vpopmail
+    E s/qmail
 
 Source: the manual pages and sources of those, compared.
 """
@@ -16,10 +17,10 @@ from typing import NamedTuple
 
 # Control files.
 _CONTROL = """
-DGIJKLNQST: badmailfrom bouncefrom bouncehost concurrencylocal concurrencyremote databytes defaultdelivery
-DGIJKLNQST: defaultdomain defaulthost doublebouncehost doublebounceto envnoathost helohost idhost plusdomain
-DGIJKLNQST: localiphost locals me morercpthosts morercpthosts.cdb percenthack qmqpservers queuelifetime
-DGIJKLNQST: rcpthosts smtpgreeting smtproutes timeoutconnect timeoutremote timeoutsmtpd virtualdomains
+DEGIJKLNQST: badmailfrom bouncefrom bouncehost concurrencylocal concurrencyremote databytes defaultdelivery
+DEGIJKLNQST: defaultdomain defaulthost doublebouncehost doublebounceto envnoathost helohost idhost plusdomain
+DEGIJKLNQST: localiphost locals me morercpthosts morercpthosts.cdb percenthack qmqpservers queuelifetime
+DEGIJKLNQST: rcpthosts smtpgreeting smtproutes timeoutconnect timeoutremote timeoutsmtpd virtualdomains
 DIST: srs_alwaysrewrite srs_domain srs_hashlength srs_hashmin srs_maxage srs_secrets srs_separator
 DL: goodmailfrom
 G: conf-common conf-pop3d conf-qmqpd conf-qmtpd conf-send conf-smtpd morebadrcptto morebadrcptto.cdb
@@ -60,6 +61,8 @@ JST: badmailfromnorelay badrcpttonorelay
 L: aliasdomains aliasempty badmailfrom-unknown bigbrother dirmaker goodmailaddr ldap* maxrcptcount qmqpcip
 L: quotawarning custombouncetext defaultquotacount defaultquotasize rbllist rblonlyheader smtpcert remotecert
 L: smtpclustercookie tlsciphers tlsremoteciphers tlsdheparams
+E: badhelo badloadertypes badmimetypes bouncemaxbytes dkimdomains domaincaps domaincerts domainips qmtproutes recipients
+E: spfexplain spflocalrules srs_domain srs_maxage srs_secrets tlsdestinations authsenders badrcptto concurrencyincoming
 N: localfilters remotefilters smtpfilters
 NS: authsenders authsender
 PS: smtpplugins
@@ -72,15 +75,19 @@ T: badloadertypes badloadertypes.cdb badmimetypes badmimetypes.cdb logcount logs
 
 # Variables.
 _VARIABLES = """
+E badmail: MFDNSCHECK LOCALMFCHECK HELOCHECK
+E rcptcheck: RECIPIENTS450
+E spf: SPF
+E qfilter: QHPSI BADMIMETYPE BADLOADERTYPE
 D badmail: GMFCHECK
-DGIJKLNQST core: DEFAULT EXT EXT2 EXT3 EXT4 HOST HOST2 HOST3 HOST4 LOCAL RECIPIENT SENDER NEWSENDER DTLINE
-DGIJKLNQST core: RPLINE UFLINE HOME USER LOGNAME AGE MAIL MAILDIR MAILTMP MAILHOST MAILNAME MAILUSER NAME
-DGIJKLNQST core: QMAILDEFAULTDOMAIN QMAILDEFAULTHOST QMAILIDHOST QMAILINJECT QMAILMFTFILE QMAILNAME
-DGIJKLNQST core: QMAILPLUSDOMAIN QMAILSHOST QMAILSUSER QMAILHOST QMAILUSER RELAYCLIENT
-DGIJKLNQST popauth: RELAY_CTRL_DIR RELAY_CTRL_DIR_FD RELAY_CTRL_EXPIRY RELAY_CTRL_LOG_ENV RELAY_CTRL_LOG_IPS
-DGIJKLNQST popauth: RELAY_CTRL_PORT RELAY_CTRL_RELAYCLIENT RELAY_CTRL_REMOTES RELAY_CTRL_TIMEOUT
-DGIJKLNQST popauth: RELAY_CTRL_TRIES
-DGIJKLNQST service: TCPLOCALHOST TCPLOCALIP TCPLOCALPORT TCPREMOTEHOST TCPREMOTEINFO TCPREMOTEIP TCPREMOTEPORT
+DEGIJKLNQST core: DEFAULT EXT EXT2 EXT3 EXT4 HOST HOST2 HOST3 HOST4 LOCAL RECIPIENT SENDER NEWSENDER DTLINE
+DEGIJKLNQST core: RPLINE UFLINE HOME USER LOGNAME AGE MAIL MAILDIR MAILTMP MAILHOST MAILNAME MAILUSER NAME
+DEGIJKLNQST core: QMAILDEFAULTDOMAIN QMAILDEFAULTHOST QMAILIDHOST QMAILINJECT QMAILMFTFILE QMAILNAME
+DEGIJKLNQST core: QMAILPLUSDOMAIN QMAILSHOST QMAILSUSER QMAILHOST QMAILUSER RELAYCLIENT
+DEGIJKLNQST popauth: RELAY_CTRL_DIR RELAY_CTRL_DIR_FD RELAY_CTRL_EXPIRY RELAY_CTRL_LOG_ENV RELAY_CTRL_LOG_IPS
+DEGIJKLNQST popauth: RELAY_CTRL_PORT RELAY_CTRL_RELAYCLIENT RELAY_CTRL_REMOTES RELAY_CTRL_TIMEOUT
+DEGIJKLNQST popauth: RELAY_CTRL_TRIES
+DEGIJKLNQST service: TCPLOCALHOST TCPLOCALIP TCPLOCALPORT TCPREMOTEHOST TCPREMOTEINFO TCPREMOTEIP TCPREMOTEPORT
 DIJT auth: REQUIRE_AUTH REQUIREAUTH
 DN tls: SSLCTLFD SSLREADFD SSLWRITEFD UCSPITLS
 DT dkim: DKQUEUE DKSIGN DKVERIFY
@@ -207,7 +214,7 @@ T qfilter: BADLOADERTYPE BADMIMETYPE REPLY554
 V quota: MAILDIRQUOTA SHELL VPOPUSER VPOPMAIL_DOMAIN
 """
 
-ALL = "DGIJKLNQST"
+ALL = "DEGIJKLNQST"
 CORE_VARIABLES = [
     "PATH",
     "HOME",
@@ -262,7 +269,8 @@ def _table(text: str) -> dict[str, Known]:
         head, _, names = line.partition(": ")
         forks, _, owner = head.partition(" ")
         for name in names.split():
-            found.setdefault(name, Known(forks, owner))
+            before = found.get(name, Known(""))
+            found[name] = Known(before.forks + forks, before.owner or owner)
     return found
 
 

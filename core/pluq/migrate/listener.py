@@ -20,6 +20,8 @@ from pluq.migrate.survey import Survey
 QUEUE_VARIABLES = {
     "surblqueue": "SURBLQUEUE", "surblfilter": "SURBLQUEUE", "qmail-dkim": "DKIMQUEUE", "qmail-dk": "DKQUEUE",
 }  # fmt: skip
+# What puts a message into the queue and does no more; qmail-multi chooses among the queues of indimail.
+QUEUES = ("", "qmail-queue", "qmail-queue.orig", "qmail-multi", "qmail-direct", "qscheduler")
 
 
 class Listener:
@@ -50,6 +52,11 @@ class Listener:
 
     def set(self, name: str) -> bool:
         return name in self.environment
+
+    @property
+    def counts_recipients(self) -> bool:
+        """Whether RCPTCHECK of the environment is the program that the plugin ratelimit stands for."""
+        return "overlimit" in self.environment.get("RCPTCHECK", "")
 
     def on(self, name: str) -> bool:
         """Say whether a switch is set to something that is not off."""
@@ -104,18 +111,22 @@ class Listener:
     def _speaks_tls(self) -> bool:
         """Whether the server itself has TLS, by fork or by its words."""
         words = ("servercert.pem", "STARTTLS", "FORCETLS", "ready for tls", "smtpcert")
-        return self.is_fork("SGITJL") or bool(self.survey.says("qmail-smtpd", *words))
+        return self.is_fork("SGITJLE") or bool(self.survey.says("qmail-smtpd", *words))
 
     @property
     def _tls_switched_off(self) -> bool:
         off = self.environment.get("DISABLETLS")
         if off is not None and off != "0":
             return True
-        return self.set("DENY_TLS") or (self.is_fork("I") and not self.set("STARTTLS"))
+        return self.on("DENY_TLS") or (self.is_fork("I") and not self.set("STARTTLS"))
 
     @cached_property
     def implicit(self) -> bool:
         if self.step.name == "sslserver" and "n" not in self.step.options:
+            return True
+        if self.step.name in ("sslsvd", "s6-tlsserver") or self.launch.chain.find("s6-tlsd"):
+            return True
+        if self.step.name == "tcpserver" and "s" in self.step.options and self.is_fork("I"):
             return True
         if self.spamdyke.get("tls-level") == "smtps":
             return True
@@ -129,7 +140,8 @@ class Listener:
         if not offered:
             return "none"
         forced = self.environment.get("UCSPITLS", "").startswith("!") and self._ucspi_tls
-        forced = forced or (self.is_fork("JI") and self.set("FORCE_TLS") and self.environment["FORCE_TLS"] != "0")
+        forced = forced or (self.is_fork("JI") and self.on("FORCE_TLS"))
+        forced = forced or (self.is_fork("I") and self.environment.get("FORCE_TLS") == "")
         return "required" if forced or (self.auth == "required" and self.auth_needs_tls) else "starttls"
 
     @property
@@ -137,7 +149,8 @@ class Listener:
         wrapped = self.launch.chain.find("fixsmtpio", "authup") or self.survey.says(
             "qmail-smtpd", "SSLCTLFD", "UCSPITLS"
         )
-        return self.step.name == "sslserver" and self.set("UCSPITLS") and bool(wrapped)
+        listens = self.step.name == "sslserver" or self.launch.chain.find("s6-ucspitlsd")
+        return bool(listens) and self.set("UCSPITLS") and bool(wrapped)
 
     @property
     def _starttls(self) -> bool:
@@ -178,7 +191,7 @@ class Listener:
 
     @property
     def _hoffmann(self) -> bool:
-        return self.is_fork("S") or bool(self.survey.says("qmail-smtpd", "SMTPAUTH"))
+        return self.is_fork("SE") or bool(self.survey.says("qmail-smtpd", "SMTPAUTH"))
 
     @cached_property
     def auth(self) -> str:
@@ -253,7 +266,7 @@ class Listener:
             program: str | None = first
             while program and program not in found and len(found) < 20:
                 name = chains.base(program.split()[0]) if program.split() else ""
-                if name in ("", "qmail-queue"):
+                if name in QUEUES:
                     break
                 found.append(program)
                 following = self.values(QUEUE_VARIABLES[name]) if name in QUEUE_VARIABLES else []

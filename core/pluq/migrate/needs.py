@@ -18,7 +18,9 @@ from pluq.migrate.survey import Survey
 ORDER = [
     "ipv6",
     "size",
+    "dane",
     "tls",
+    "eai",
     "auth",
     "popauth",
     "tarpit",
@@ -37,8 +39,6 @@ ORDER = [
     "qmailqueue",
     "taps",
     "envrules",
-    "dane",
-    "eai",
     "bind",
     "qmtp",
     "srs",
@@ -91,6 +91,8 @@ RCPTCHECK_LISTS = [
 # The lists and limits that hold for clients that may relay as well.
 RCPTCHECK_LIMITS = ("morebadrcptto", "morebadrcptto.cdb", "maxrcpt", "brtlimit", "maxrecipients")
 RCPTCHECK_VARIABLES = ("VALIDRCPTTO_CDB", "CHECKRECIPIENT", "MAXRCPT", "BRTLIMIT", "MAXRECIPIENTS")
+# Filters of indimail that a variable alone switches on.
+FILTERING = ("QHPSI", "SPAMFILTER", "VIRUSCHECK", "BODYCHECK", "BADEXT", "BADEXTPATTERNS", "QUARANTINE", "FILTERARGS")
 DELAYS = ("SMTPD_GREETDELAY", "GREETDELAY", "TARPITCOUNT", "TARPITDELAY")
 
 
@@ -125,7 +127,7 @@ def _ipv6(one: Listener) -> str:
 
 
 def _size(one: Listener) -> str:
-    return "the fork announces SIZE" if one.is_fork("SGJTI") and one.server.name == "qmail-smtpd" else ""
+    return "the fork announces SIZE" if one.is_fork("SGJTIE") and one.server.name == "qmail-smtpd" else ""
 
 
 def _tls(one: Listener) -> str:
@@ -171,7 +173,7 @@ def _greylist(one: Listener) -> str:
     wrapper = one.launch.chain.find("jgreylist", "greylite", "qgreylist")
     if wrapper:
         return wrapper.name
-    if one.spamdyke.get("graylist-level", "none") not in ("none", "") or "graylist-dir" in one.spamdyke:
+    if one.spamdyke.get("graylist-level", "always" if "graylist-dir" in one.spamdyke else "none") not in ("none", ""):
         return "spamdyke"
     return "GREYIP" if one.is_fork("I") and one.environment.get("GREYIP") else ""
 
@@ -186,6 +188,8 @@ def _badmail(one: Listener) -> str:
     for name in BADMAIL_NUMBERS:
         if one.reads(name) and survey.number(name):
             return f"control/{name}"
+    if one.is_fork("E") and one.values("MFDNSCHECK"):
+        return "MFDNSCHECK"
     return next((name for name in BADMAIL_VARIABLES if any(v not in ("", "0") for v in one.values(name))), "")
 
 
@@ -218,7 +222,9 @@ def chkuser(one: Listener) -> str:
     if any(value.strip().upper() not in ("", "NONE") for value in one.values("CHKUSER_START")):
         return "CHKUSER_START"
     limits = one.values("CHKUSER_RCPTLIMIT") or one.values("CHKUSER_WRONGRCPTLIMIT")
-    return "CHKUSER_RCPTLIMIT" if one.is_fork("T") and limits else ""
+    # Without a variable that starts it, chkuser was compiled to be on.
+    always = one.is_fork("T") or (not one.is_fork("S") and one.survey.says("qmail-smtpd", "CHKUSER", "chkuser"))
+    return "CHKUSER_RCPTLIMIT" if always and limits else ""
 
 
 def _ratelimit(one: Listener) -> str:
@@ -251,6 +257,11 @@ def _surbl(one: Listener) -> str:
     return "SURBL" if inside and one.set("SURBL") else ""
 
 
+def _qfilter(one: Listener) -> str:
+    names = FILTERING if one.is_fork("I") else ("QHPSI",) if one.is_fork("E") else ()
+    return next((name for name in names if any(value for value in one.values(name))), "")
+
+
 def _qmailqueue(one: Listener) -> str:
     return f"QMAILQUEUE: {one.external_queue}" if one.external_queue else ""
 
@@ -271,7 +282,7 @@ def _eai(one: Listener) -> str:
 NEEDS = {
     "ipv6": _ipv6, "size": _size, "tls": _tls, "auth": _auth, "popauth": _popauth, "tarpit": _tarpit, "acl": _acl,
     "dnsbl": _dnsbl, "greylist": _greylist, "badmail": _badmail, "spf": _spf, "rcptcheck": _rcptcheck,
-    "ratelimit": _ratelimit, "spp": _spp, "dkim": _dkim, "surbl": _surbl, "qmailqueue": _qmailqueue, "envrules": _envrules,
+    "ratelimit": _ratelimit, "spp": _spp, "dkim": _dkim, "surbl": _surbl, "qfilter": _qfilter, "qmailqueue": _qmailqueue, "envrules": _envrules,
     "batv": _batv, "eai": _eai,
 }  # fmt: skip
 # What ofmipd does not do: it is qmail-smtpd that these patches change.
@@ -301,10 +312,10 @@ def remote_needs(survey: Survey) -> dict[str, str]:
     name = fork(survey)[0]
     letters = set(LETTERS[name])
     needs: dict[str, str] = {}
-    if letters & set("SGITJL") or survey.says("qmail-remote", "tlshosts", "clientcert.pem"):
+    if letters & set("SGITJLE") or survey.says("qmail-remote", "tlshosts", "clientcert.pem"):
         needs["tls"] = "qmail-remote of this fork speaks TLS"
     logins = any(route_has_login(line) for _, line in survey.lines("smtproutes"))
-    if (logins and letters & set("SGIN")) or (survey.lines("authsenders") and letters & set("SN")):
+    if (logins and letters & set("SGIN")) or (survey.lines("authsenders") and letters & set("SNE")):
         needs["auth"] = "logins to relays"
     reason = _remote_dkim(survey)
     if reason:

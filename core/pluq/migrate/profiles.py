@@ -16,6 +16,7 @@ from pluq.migrate import chain as chains
 from pluq.migrate.listener import Listener
 from pluq.migrate.needs import ROLE_NEEDS, USUAL_NAMES, Profile, chkuser, profile_of
 from pluq.migrate.survey import Survey
+from pluq.migrate.tree import join
 from pluq.migrate.values import NUMBER_VARIABLES, number_fault
 from pluq.store.control import leading_int
 
@@ -26,7 +27,24 @@ WEAK_CIPHER = re.compile(
     r"(^|[-+])(RC4|DES|EXP|EXPORT|EXPORT40|EXPORT56|LOW|SSLv2|SSLv3|aNULL|eNULL|NULL|ADH|MD5|3DES)($|[-+])"
 )
 # Variables of which only the part is used that plugins still have to do.
-OWN_SETTINGS = ("QMAILQUEUE", "SMTPS", "DISABLETLS", "FORCE_TLS", "REQUIRE_AUTH", "SMTPAUTH")
+OWN_SETTINGS = (
+    "QMAILQUEUE",
+    "SMTPS",
+    "DISABLETLS",
+    "FORCE_TLS",
+    "REQUIRE_AUTH",
+    "SMTPAUTH",
+    "RCPTCHECK",
+    "RCPTCHECKRELAYCLIENT",
+)
+
+
+# indimail reads these as the name of another control file.
+NAMES_OF_FILES = [
+    "BADHELO", "BADMAILFROM", "BADRCPTTO", "DNSBLLIST", "DOMAINBINDINGS", "FILTERARGS", "OUTGOINGIP", "SIGNATUREDOMAINS",
+    "NOSIGNATUREDOMAINS", "SPFEXP", "SPFGUESS", "SPFRULES", "SRS_DOMAIN", "SRS_SECRETS", "SURBLDOMAINWHITE", "SURBLRCPT",
+    "TLSADOMAINS", "LEVEL2_TLD", "LEVEL3_TLD", "BATVKEY", "FROMRULES", "RCPTRULES", "AUTHRULES", "BOUNCERULES",
+]  # fmt: skip
 
 
 def is_dead(zone: str) -> bool:
@@ -93,6 +111,10 @@ def _roles(survey: Survey, catalogue: Catalogue) -> list[Profile]:
         if needs or name == "remote":
             tls = "starttls" if "tls" in needs else "none"
             profile = Profile(name, tls=tls, needs=needs)
+            if "dkim" in needs and (key := _usual_key(survey)):
+                profile.settings["dkim"] = {"default_key": key}
+            if "dane" in needs and _asks_itself(survey):
+                profile.settings["dane"] = {"trusted_resolver": True}
             ciphers = survey.controls.get("tlsclientciphers")
             if "tls" in needs and ciphers and weak_ciphers(ciphers.text):
                 profile.settings["tls"] = {"client_ciphers": "DEFAULT"}
@@ -109,7 +131,7 @@ def fill(profile: Profile, one: Listener, catalogue: Catalogue) -> None:
     for plugin in profile.needs:
         found: dict[str, Any] = {}
         for declaration in catalogue.get(plugin, ()):
-            value = _from_environment(one, declaration)
+            value = from_environment(one, declaration)
             if value is not None and value != declaration.default:
                 found[declaration.name] = value
         if plugin in _OWN:
@@ -126,14 +148,16 @@ def _options(profile: Profile, one: Listener) -> None:
     if source and source != f"{one.survey.tree.entry(one.survey.control).real}/tcp.smtp":
         profile.options["rules"] = source
     limit = one.step.options.get("c", "")
+    if "/" in limit:  # indimail's tcpserver reads it from a file
+        limit = one.survey.text_of(join(one.launch.folder, limit)).strip()
     if limit.isdecimal() and int(limit[:9]) > 0:
         profile.options["concurrency"] = int(limit[:9])
-    per_address = one.environment.get("MAXPERIP", "")
+    per_address = one.step.options.get("C", "").partition(":")[0] or one.environment.get("MAXPERIP", "")
     if per_address.isdecimal() and int(per_address[:9]) > 0:
         profile.options["per_address"] = int(per_address[:9])
 
 
-def _from_environment(one: Listener, declaration: Declaration) -> Any:
+def from_environment(one: Listener, declaration: Declaration) -> Any:
     """Return what the listener's environment says of a setting, None for nothing or nonsense."""
     name = declaration.env
     if not name or name in OWN_SETTINGS or declaration.secret or name not in one.environment:
@@ -141,8 +165,8 @@ def _from_environment(one: Listener, declaration: Declaration) -> Any:
     value = one.environment[name]
     if name in NUMBER_VARIABLES and number_fault(value, *NUMBER_VARIABLES[name]):
         return None
-    if one.is_fork("I") and declaration.kind not in ("int", "bool"):
-        return None  # indimail's variable names another file
+    if one.is_fork("I") and name in NAMES_OF_FILES:
+        return None
     try:
         if declaration.parse_env is not None:
             value = declaration.parse_env(value)
@@ -189,8 +213,7 @@ def _auth_settings(profile: Profile, one: Listener) -> dict[str, Any]:
     if word.startswith("cram"):
         found["mechanisms"] = ["CRAM-MD5"]
     elif one.checker:
-        cram = word.startswith("+cram") or (one.is_fork("G") and "SMTPAUTH" not in one.environment)
-        found["mechanisms"] = ["LOGIN", "PLAIN", *(["CRAM-MD5"] if cram else [])]
+        found["mechanisms"] = ["LOGIN", "PLAIN", *(["CRAM-MD5"] if _cram(one, word) else [])]
     protocol = "jms" if one.is_fork("J") else "indimail" if one.is_fork("I") else ""
     if one.checker and chains.base(one.checker[0]) == "cmd5checkpw":
         protocol = "cmd5checkpw"
@@ -201,6 +224,48 @@ def _auth_settings(profile: Profile, one: Listener) -> dict[str, Any]:
     elif profile.tls == "implicit":
         found["without_tls"] = False
     return found
+
+
+def _cram(one: Listener, word: str) -> bool:
+    """Say whether CRAM-MD5 is offered beside LOGIN and PLAIN: as SMTPAUTH says, or always, by the patches that do not read it."""
+    if word.startswith("+cram"):
+        return True
+    if one.is_fork("J"):
+        return one.on("ALLOW_CRAM")
+    if one.is_fork("I"):
+        return not one.set("DISABLE_CRAM_MD5")
+    reads = one.is_fork("S") or one.survey.says("qmail-smtpd", "SMTPAUTH")
+    return not reads and (one.is_fork("GT") or bool(one.survey.says("qmail-smtpd", "CRAM-MD5")))
+
+
+def _tarpit_settings(profile: Profile, one: Listener) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    delay = one.environment.get("GREETDELAY", "") if one.is_fork("JIL") else ""
+    delay = delay or one.spamdyke.get("greeting-delay-secs", "")
+    if re.fullmatch(r"-?[0-9]{1,4}", delay) and int(delay):
+        found["greet_delay"] = abs(int(delay))
+        if delay.startswith("-"):
+            found["drop_early_talkers"] = True
+    return found
+
+
+def _dkim_settings(profile: Profile, one: Listener) -> dict[str, Any]:
+    return {"default_key": key} if (key := _usual_key(one.survey)) else {}
+
+
+def _usual_key(survey: Survey) -> str:
+    """Return where the keys of domains lie if that is not the usual place: one name in all folders of domainkeys."""
+    folder = f"{survey.control}/domainkeys"
+    names = [set(survey.tree.names(f"{folder}/{domain}")) for domain in survey.tree.names(folder)[:1000]]
+    found = set.intersection(*filter(None, names)) if any(names) else set()
+    keys = sorted(name for name in found if not name.endswith((".pub", ".txt", ".dns")) and name != "default")
+    return f"control/domainkeys/%/{keys[0]}" if len(keys) == 1 and "default" not in found else ""
+
+
+def _asks_itself(survey: Survey) -> bool:
+    """Say whether the site's name servers are all on the host itself, where nobody can come between."""
+    servers = re.findall(r"^nameserver\s+(\S+)", survey.text_of("/etc/resolv.conf"), re.MULTILINE)
+    return bool(servers) and all(server.startswith("127.") or server == "::1" for server in servers)
 
 
 def _dnsbl_settings(profile: Profile, one: Listener) -> dict[str, Any]:
@@ -226,22 +291,40 @@ def _qmailqueue_settings(profile: Profile, one: Listener) -> dict[str, Any]:
 
 
 def _badmail_settings(profile: Profile, one: Listener) -> dict[str, Any]:
+    found: dict[str, Any] = {"mfcheck": 1} if one.is_fork("E") and one.values("MFDNSCHECK") else {}
     patterns = one.is_fork("SGTJ") or (one.is_fork("I") and one.environment.get("QREGEX") == "1")
-    return {} if patterns else {"match": "plain"}
+    return found if patterns else {**found, "match": "plain"}
+
+
+_LIMITS = (
+    ("CHKUSER_RCPTLIMIT", "maxrcpt"),
+    ("CHKUSER_WRONGRCPTLIMIT", "brtlimit"),
+    ("MAXRECIPIENTS", "maxrcpt"),
+    ("MAX_RCPT_ERRCOUNT", "brtlimit"),
+)
 
 
 def _rcptcheck_settings(profile: Profile, one: Listener) -> dict[str, Any]:
     """chkuser's limits in the default rule hold for everybody; its look-up of users is that of existence."""
     found: dict[str, Any] = {} if chkuser(one) else {"existence": False}
+    program = one.environment.get("RCPTCHECK", "")
+    if program and not one.counts_recipients and not one.is_fork("L"):
+        found["program"] = program
+        if one.on("RCPTCHECKRELAYCLIENT"):
+            found["program_for_relays"] = True
     default = one.rules.default if one.rules else None
-    for name, setting in (("CHKUSER_RCPTLIMIT", "maxrcpt"), ("CHKUSER_WRONGRCPTLIMIT", "brtlimit")):
+    for name, setting in _LIMITS:
         value = one.environment.get(name) or (default.get(name) if default else None) or ""
+        if not value and name == "MAXRECIPIENTS" and one.reads("maxrecipients"):
+            value = str(one.survey.number("maxrecipients"))
         if value.isdecimal() and int(value[:9]) > 0:
             found[setting] = int(value[:9])
     return found
 
 
 _OWN = {
+    "tarpit": _tarpit_settings,
+    "dkim": _dkim_settings,
     "rcptcheck": _rcptcheck_settings,
     "tls": _tls_settings,
     "auth": _auth_settings,

@@ -17,7 +17,7 @@ Sign = Callable[[Survey], str]
 
 LETTERS = {
     "indimail": "I", "qmail-ldap": "L", "jms1": "J", "sagredo": "S", "qmailtoaster": "T", "gentoo": "G", "notqmail": "QN",
-    "netqmail": "Q", "qmail": "Q", "mini-qmail": "Q",
+    "s-qmail": "E", "netqmail": "Q", "qmail": "Q", "mini-qmail": "Q",
 }  # fmt: skip
 
 
@@ -144,6 +144,14 @@ FORKS: tuple[tuple[str, Sign], ...] = (
         ),
     ),
     (
+        "s-qmail",
+        first(
+            words("qmail-smtpd", "s/qmail", "sqmail", "mailformrules"),
+            control("dkimdomains", "domaincerts", "tlsdestinations"),
+            program("qmail-smtpam"),
+        ),
+    ),
+    (
         "qmailtoaster",
         first(
             words("qmail-smtpd", "badloadertypes", "REPLY554", "BADMIMETYPE", "qmailtoaster", "QmailToaster"),
@@ -213,6 +221,15 @@ def _checker(*names: str) -> Sign:
     return sign
 
 
+def _asks_for_passwords(survey: Survey) -> str:
+    """A qmail-smtpd with a checkpassword program: stock qmail takes no arguments."""
+    for service, launch in survey.launches:
+        server = launch.chain.server
+        if server is not None and server.name == "qmail-smtpd" and chains.checker(server)[1]:
+            return f"{relative(service.run)}: {server.name} {server.arguments[0]}"
+    return ""
+
+
 def _daemontools(survey: Survey) -> str:
     found = next((service.run for service in survey.services if service.script == "run"), "")
     return relative(found) if found else ""
@@ -259,7 +276,8 @@ PATCHES: tuple[tuple[str, Sign], ...] = (
         "smtp-auth",
         first(
             words("qmail-smtpd", "SMTPAUTH", "AUTH LOGIN", "AUTH PLAIN", "AUTH CRAM", "AUTH_CDB"),
-            environment("SMTPAUTH", "REQUIRE_AUTH"),
+            environment("SMTPAUTH", "REQUIRE_AUTH", "REQUIREAUTH", "SECURE_AUTH"),
+            _asks_for_passwords,
             words("qmail-smtpd", "FORCEAUTHMAILFROM"),
         ),
     ),
@@ -268,6 +286,7 @@ PATCHES: tuple[tuple[str, Sign], ...] = (
         first(
             words("qmail-smtpd", "control/servercert.pem", "STARTTLS", "FORCETLS", "FORCE_TLS", "ready for tls"),
             words("qmail-remote", "tlshosts", "clientcert.pem"),
+            used("smtpcert"),
         ),
     ),
     ("ucspi-tls", first(environment("UCSPITLS"), words("qmail-smtpd", "SSLCTLFD", "UCSPITLS"))),
@@ -308,7 +327,7 @@ PATCHES: tuple[tuple[str, Sign], ...] = (
     ("mfcheck", first(words("qmail-smtpd", "mfcheck", "MFCHECK"), used("mfcheck"))),
     ("dnsbl", first(words("qmail-smtpd", "dnsbllist", "DNSBLLIST", "rbllist"), used("dnsbllist", "rbllist"))),
     ("surbl", first(program("surblfilter", "surblqueue"), environment("SURBL"), used("surbldomain"))),
-    ("taps", first(words("qmail-queue", "control/taps"), used("taps"))),
+    ("taps", first(words("qmail-queue", "control/taps"), used("taps", "mailarchive", "bigbrother"))),
     (
         "greetdelay",
         first(words("qmail-smtpd", "GREETDELAY", "greetdelay"), environment("SMTPD_GREETDELAY", "GREETDELAY")),

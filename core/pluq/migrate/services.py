@@ -1,4 +1,4 @@
-"""The services of a site: run scripts under supervise/ and /service, rc and init scripts, inetd lines; each as what it starts.
+"""The services of a site: run scripts under supervise/ and /service, rc and init scripts, units of others; each as what it starts.
 
 A service is interpreted with the shell of this package and taken apart into chains; nothing is run. The environment of a chain
 remembers where each variable was set: in a script, by env, or in a file of an envdir.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pluq.migrate import chain as chains
+from pluq.migrate import execline, superservers
 from pluq.migrate.accounts import Account, Accounts
 from pluq.migrate.chain import Chain, Step
 from pluq.migrate.filters import UNKNOWN
@@ -88,6 +89,9 @@ class SiteWorld:
         found = self._tree.entry(path).kind
         return {FILE: "file", FOLDER: "folder", OTHER: "other"}.get(found, "")
 
+    def names(self, path: str) -> list[str]:
+        return self._tree.names(path)
+
     def executable(self, path: str) -> bool:
         return self._tree.entry(path).executable
 
@@ -115,7 +119,7 @@ class Finder:
 
     def find(self) -> list[Service]:
         """Return all services, those of supervise first, in the order of their names."""
-        folders = [f"{self.home}/supervise", f"{self.home}/service", *SERVICE_FOLDERS]
+        folders = [f"{self.home}/supervise", f"{self.home}/service", f"{self.home}/svc", *SERVICE_FOLDERS]
         found: dict[str, Service] = {}
         for folder in folders:
             for name in self.tree.names(folder):
@@ -125,7 +129,7 @@ class Finder:
                     found[entry.real] = self._service(name, entry.real)
         services = list(found.values())
         services += [self._script(path, "rc") for path in self._init_scripts()]
-        return services + list(self._inetd())
+        return services + list(self._started_by_others())
 
     def _service(self, name: str, folder: str) -> Service:
         service = Service(name, f"{folder}/run", folder, down=self.tree.entry(f"{folder}/down").kind != "missing")
@@ -147,26 +151,29 @@ class Finder:
     def _interpret(self, service: Service) -> Service:
         text = self.world.text(service.run) or ""
         service.crlf = "\r\n" in text
-        shell = Shell(self.world, service.folder)
-        shell.arguments = ["start"] if service.script == "rc" else []
-        service.outcome = shell.run(text, service.run)
+        if execline.is_execline(text):
+            service.outcome = execline.run(text, service.run, service.folder)
+        else:
+            service.outcome = self._run(service, text)
         for started in service.outcome.started:
             self._launch(service, started, [], 0)
         return service
 
-    def _inetd(self) -> Iterator[Service]:
-        """Yield the SMTP lines of inetd.conf: service type protocol wait user path argv ..."""
-        path = "/etc/inetd.conf"
-        for number, line in enumerate((self.world.text(path) or "").splitlines(), 1):
-            words = line.split()
-            if line.startswith("#") or len(words) < 7 or not any(chains.base(word) == "qmail-smtpd" for word in words):
-                continue
-            argv = (words[5], *words[7:])
-            service = Service(words[0], path, "/", script="inetd")
-            listener = Step("tcpserver", "inetd", {"u": words[4]}, arguments=("0", words[0]))
-            chain = chains.parse(argv)
-            chain.steps.insert(0, listener)
-            service.launches.append(Launch(chain, {}, {}, path, number, "/"))
+    def _run(self, service: Service, text: str) -> Outcome:
+        shell = Shell(self.world, service.folder)
+        shell.arguments = ["start"] if service.script == "rc" else []
+        return shell.run(text, service.run)
+
+    def _started_by_others(self) -> Iterator[Service]:
+        """Yield the services of inetd, xinetd and systemd."""
+        for command in superservers.commands(self.tree):
+            service = Service(command.name, self.tree.real_folder(command.path), "/", command.down, script="inetd")
+            variables = {
+                name: Variable(value, True, path, line) for name, (value, path, line) in command.variables.items()
+            }
+            service.outcome.expanded |= command.expanded
+            started = Started(tuple(command.argv), variables, command.path, command.line, True, "/")
+            self._launch(service, started, [command.listener] if command.listener else [], 0)
             yield service
 
     # -- from a command to its chain and environment
@@ -228,6 +235,7 @@ class Finder:
         outcome.faults += inner.faults
         outcome.sourced += inner.sourced
         outcome.read += inner.read
+        outcome.expanded |= inner.expanded
 
     # -- envdir
 

@@ -58,6 +58,8 @@ class World(Protocol):
 
     def group_id(self, name: str) -> int | None: ...
 
+    def names(self, path: str) -> list[str]: ...
+
     def hostname(self) -> str | None: ...
 
 
@@ -92,13 +94,14 @@ class Fault:
 
 @dataclass
 class Outcome:
-    """What came of a script. `assigned`: the last value of each name in each file."""
+    """What came of a script. `assigned`: the last value of each name in each file; `expanded`: the names it used itself."""
 
     started: list[Started] = field(default_factory=list)
     assigned: dict[tuple[str, str], Variable] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     sourced: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
+    expanded: set[str] = field(default_factory=set)
     stopped: tuple[str, int] | None = None
 
 
@@ -114,6 +117,7 @@ class Shell:
         self.outcome = Outcome()
         self.path = ""
         self.arguments: list[str] = []
+        self.substituted: list[Started] = []
         self._functions: dict[str, syntax.Command] = {}
         self._steps = 0
         self._depth = 0
@@ -186,7 +190,13 @@ class Shell:
         done, text = True, ""
         last = len(pipeline.commands) - 1
         for position, command in enumerate(pipeline.commands):
-            done, text = self._command(command, text, captured=position < last)
+            try:
+                done, text = self._command(command, text, captured=position < last)
+            except Stop:
+                # exec and exit in the background or in a pipeline end a shell of their own.
+                if not pipeline.background and not last:
+                    raise
+                text = UNKNOWN
         return done != pipeline.negated
 
     def _command(self, command: syntax.Command, stdin: str, captured: bool) -> tuple[bool, str]:
@@ -203,6 +213,8 @@ class Shell:
                 self._for(command)
             case syntax.Case():
                 self._case(command)
+            case syntax.While():
+                raise Unparsable(self.line, f"{command.kind!r} loops are not followed")
             case syntax.Group():
                 return self._body(command.body), ""
             case syntax.Function():
@@ -279,14 +291,14 @@ class Shell:
         if replaces:
             raise Stop
 
-    def assign(self, name: str, value: str, line: int, exported: bool | None = None) -> None:
+    def assign(self, name: str, value: str, line: int, exported: bool | None = None, path: str = "") -> None:
         if len(value) > MAX_VALUE:
             raise Unparsable(line, f"the value of {name} is too long")
         before = self.variables.get(name)
         keep = before.exported if before else False
-        variable = Variable(value, keep if exported is None else exported, self.path, line)
+        variable = Variable(value, keep if exported is None else exported, path or self.path, line)
         self.variables[name] = variable
-        self.outcome.assigned[name, self.path] = variable
+        self.outcome.assigned[name, variable.path] = variable
 
     def known(self, text: str, line: int) -> str:
         if UNKNOWN in text:
@@ -341,10 +353,13 @@ class Shell:
             return user.home if user else f"~{part.text}"
         if part.kind == syntax.COMMAND:
             return self._substitute(part.text, line)
+        if part.kind == syntax.ARITHMETIC:
+            return UNKNOWN
         return self._variable(part, line)
 
     def _variable(self, part: syntax.Part, line: int) -> str:
         found = self.variables.get(part.text)
+        self.outcome.expanded.add(part.text)
         value = found.value if found else self._special(part.text)
         operator, default = part.operator, part.default
         if not operator or default is None:
@@ -400,7 +415,9 @@ class Shell:
         except Stop:
             pass
         self._steps = inner._steps
+        self.substituted = inner.outcome.started
         self.outcome.read += inner.outcome.read
+        self.outcome.expanded |= inner.outcome.expanded
         return text.rstrip("\n")
 
     def _printed(self, item: syntax.AndOr) -> str:

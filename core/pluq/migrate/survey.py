@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pluq.migrate.accounts import Accounts
+from pluq.migrate.chain import OTHER_RULES
 from pluq.migrate.rules import Rules, read_rules
 from pluq.migrate.services import Finder, Launch, Service, Setting
 from pluq.migrate.tree import FILE, FOLDER, MISSING, Entry, Tree
@@ -166,7 +167,7 @@ class Survey:
         """Return the rules that a launch's listener reads, None if it reads none."""
         listener = launch.chain.listener
         path = listener.options.get("x") if listener else None
-        if not path:
+        if not path or (listener and listener.name in OTHER_RULES):
             return None
         path = path if path.startswith("/") else f"{launch.folder}/{path}"
         if path not in self._rules:

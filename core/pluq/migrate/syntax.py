@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 TEXT = "text"
 VARIABLE = "variable"
 COMMAND = "command"
+ARITHMETIC = "arithmetic"
 TILDE = "tilde"
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -89,6 +90,15 @@ class For:
 
 
 @dataclass(slots=True)
+class While:
+    """`while` and `until`."""
+
+    kind: str
+    test: list[AndOr]
+    body: list[AndOr]
+
+
+@dataclass(slots=True)
 class Case:
     word: Word
     branches: list[tuple[list[Word], list[AndOr]]]
@@ -105,7 +115,7 @@ class Function:
     body: Command
 
 
-Command = Simple | If | For | Case | Group | Function
+Command = Simple | If | For | While | Case | Group | Function
 
 
 def assigned(word: Word) -> str | None:

@@ -174,7 +174,7 @@ def bare_lf(case: Case) -> Details:
 def runs_as_root(case: Case) -> Details:
     for one in case.listeners:
         chain = one.launch.chain
-        if one.server.name != "qmail-smtpd" or chain.find("authup", "tcp-env"):
+        if one.server.name != "qmail-smtpd" or chain.find("authup") or one.step.name == "tcp-env":
             continue
         user = one.step.options.get("u")
         dropped = chain.find("setuidgid", "s6-setuidgid")

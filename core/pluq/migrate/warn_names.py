@@ -37,9 +37,9 @@ def unknown_control(case: Case) -> Details:
 
 def unknown_env(case: Case) -> Details:
     seen = set()
-    for _, launch in case.environments:
+    for service, launch in case.environments:
         for name, setting in launch.environment.items():
-            skipped = name in known.CORE_VARIABLES or name in known.SCRIPT_VARIABLES
+            skipped = name in known.CORE_VARIABLES or name in known.SCRIPT_VARIABLES or name in service.outcome.expanded
             if known.variable(name) is None and not skipped and (name, setting.path) not in seen:
                 seen.add((name, setting.path))
                 yield f"{place(setting)}: {name} is read by nothing known"
@@ -132,7 +132,7 @@ def _listener_contradictions(case: Case) -> Details:
             and one.environment.get("DISABLETLS", "0") != "0"
         ):
             yield f"{where}: FORCETLS and DISABLETLS are both set"
-        if one.set("FORCE_TLS") and one.set("DENY_TLS"):
+        if one.on("FORCE_TLS") and one.on("DENY_TLS"):
             yield f"{where}: FORCE_TLS and DENY_TLS are both set; qmail-smtpd ends every session"
         if one.is_fork("S") and one.on("ENABLE_SPP") and not case.survey.has("smtpplugins"):
             yield f"{where}: ENABLE_SPP is set, but there is no control/smtpplugins"

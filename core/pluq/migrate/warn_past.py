@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from pluq.migrate import known
 from pluq.migrate.case import Case, Details, place, port, rules_of
+from pluq.migrate.listener import Listener
 from pluq.migrate.needs import has_srs
 from pluq.migrate.profiles import is_dead
+from pluq.migrate.services import Launch, Service
 from pluq.migrate.survey import relative
 
 WRAPPERS = {
@@ -13,6 +17,7 @@ WRAPPERS = {
     "greylite": "greylisting",
     "qgreylist": "greylisting",
     "recordio": "the recording of sessions",
+    "fixcrio": "the repair of bare line feeds",
     "greetdelay": "the delay before the greeting",
     "spamdyke": "its filters, as far as no plugin stands for them",
     "tcpcheck": "its check of the connection",
@@ -141,10 +146,25 @@ def wrapper_not_carried(case: Case) -> Details:
             continue
         for step in launch.chain.steps:
             if step.name in WRAPPERS:
-                yield f"{relative(service.run)}: {step.name}: {WRAPPERS[step.name]} is lost"
+                lost = _lost_options(case, service, launch) if step.name == "spamdyke" else ""
+                yield f"{relative(service.run)}: {step.name}: {WRAPPERS[step.name]} is lost{lost}"
         if launch.chain.server:
             for name in launch.chain.unknown:
                 yield f"{relative(service.run)}: {name} is not known; its work is lost"
+
+
+# Settings of spamdyke for which a plugin does something, or that filter nothing.
+SPAMDYKE_KEPT = re.compile(
+    r"dns-blacklist-entry|gr[ae]ylist-(level|dir|min-secs|max-secs)|greeting-delay-secs|tls-(level|certificate-file|cipher-list)"
+    r"|log-.*|idle-timeout-secs|connection-timeout-secs|smtp-auth-.*|local-domains-.*|config-.*|[fc]|run-as-user|full-log-dir"
+)
+
+
+def _lost_options(case: Case, service: Service, launch: Launch) -> str:
+    names = sorted(
+        name for name in Listener(case.survey, service, launch).spamdyke if not SPAMDYKE_KEPT.fullmatch(name)
+    )
+    return f": {', '.join(names[:20])}" if names else ""
 
 
 def not_supported(case: Case) -> Details:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 
 from pluq.migrate.syntax import (
+    ARITHMETIC,
     COMMAND,
     NAME,
     RESERVED,
@@ -32,6 +33,7 @@ from pluq.migrate.syntax import (
     Pipeline,
     Simple,
     Unparsable,
+    While,
     Word,
     assigned,
     without_prefix,
@@ -213,7 +215,15 @@ class Reader:
             return self._for()
         if word == "case":
             return self._case()
-        raise self._fail(f"{word!r} loops are not followed")
+        return self._loop(word)
+
+    def _loop(self, word: str) -> While:
+        """Read a loop. It is no fault of the text; who would run it decides."""
+        test = self._list("do")
+        self._expect("do")
+        body = self._list("done")
+        self._expect("done")
+        return While(word, test, body)
 
     def _if(self) -> If:
         branches = []
@@ -286,21 +296,23 @@ class Reader:
                 command.assignments.append((name, without_prefix(word, len(name) + 1)))
             else:
                 command.words.append(word)
-                if len(command.words) == 1 and not command.assignments and self._peek(2) == "()":
+                if len(command.words) == 1 and not command.assignments and self._FUNCTION.match(self.text, self.at):
                     return self._function(word)
         if not command.words and not command.assignments and self.at == begun:
             raise self._fail(f"unexpected {self._peek()!r}" if self._peek() else "a command is missing")
         return command
 
+    _FUNCTION = re.compile(r"[ \t]*\([ \t]*\)")
+
     def _function(self, word: Word) -> Function:
         name = word.plain
-        if name is None or not NAME.fullmatch(name):
+        if name is None or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
             raise self._fail("expected the name of a function")
-        self._take(2)
+        self._take(self.text.index(")", self.at) - self.at + 1)
         self._skip_lines()
         return Function(name, self._command())
 
-    _REDIRECTION = re.compile(r"[0-9]*(<<-|<<|<>|>>|>&|<&|>\||<|>)")
+    _REDIRECTION = re.compile(r"[0-9]*(<<<|<<-|<<|<>|>>|>&|<&|>\||<|>)")
 
     def _redirections(self) -> bool:
         """Pass over redirections; say whether there was one."""
@@ -401,7 +413,7 @@ class Reader:
         after = self._peek()
         if after == "(":
             if self._peek(2) == "((":
-                raise self._fail("arithmetic is not followed")
+                return Part(ARITHMETIC, self._parentheses(), quoted)
             return Part(COMMAND, self._parentheses(), quoted)
         if after == "{":
             return self._braces(quoted)

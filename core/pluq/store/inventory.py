@@ -144,6 +144,8 @@ INVENTORY = (
         "conf-common conf-pop3d conf-qmqpd conf-qmtpd conf-send conf-smtpd", SERVICE, "settings of Gentoo's run files"
     ),
     ControlFile("atrnaccess etrnhosts", NONE, "who may ask for waiting mail"),
+    ControlFile("dkimdomains domaincaps domaincerts domainips", NONE, "s/qmail: keys and addresses by domain"),
+    ControlFile("tlsdestinations spflocalrules spfexplain", NONE, "s/qmail: TLS by destination, SPF"),
     ControlFile("host.cntrl host.master host.mysql hostid hostip mysql_lib libmysql servicedir.conf", NONE, "IndiMail"),
 )
 

@@ -9,6 +9,7 @@ Source: the greet delay and tarpit patches of qmail.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,18 @@ EARLY_TALKER = Disconnect(Reject(554, None, "SMTP protocol violation"))
 LONGEST_DELAY = 240
 
 
+def signed(text: str) -> int:
+    """Return the number at the beginning, which may be below zero. Raises ValueError."""
+    found = re.match(r"\s*(-?[0-9]{1,9})", text)
+    if found is None:
+        raise ValueError("expected a number")
+    return int(found[1])
+
+
+def signed_line(data: bytes) -> int:
+    return signed(data.partition(b"\n")[0].decode("ascii", "replace"))
+
+
 @dataclass(frozen=True)
 class Settings:
     greet_delay: int = setting(
@@ -27,7 +40,9 @@ class Settings:
         unit="seconds",
         control="greetdelay",
         env="SMTPD_GREETDELAY",
-        help="How long a client waits for the greeting.",
+        parse_control=signed_line,
+        parse_env=signed,
+        help="How long a client waits for the greeting; below zero, as in control/greetdelay: and who talks meanwhile is turned away.",
     )
     drop_early_talkers: bool = setting(
         False, env="DROP_PRE_GREET", help="Turn away who talks before the greeting; works only with a delay."
@@ -55,8 +70,8 @@ class Tarpit(Plugin[Settings]):
         settings = self.settings_for(session)
         if not settings.greet_delay or session.may_relay:
             return None
-        await self.wait(settings.greet_delay)
-        if settings.drop_early_talkers and connection.has_input:
+        await self.wait(abs(settings.greet_delay))
+        if (settings.drop_early_talkers or settings.greet_delay < 0) and connection.has_input:
             self.log(f"{session.remote_ip} talked before the greeting")
             return EARLY_TALKER
         return None

@@ -34,6 +34,8 @@ CONNECTS: list[tuple[dict[str, str], Any, list[int], Any]] = [
     ({"SMTPD_GREETDELAY": "3"}, EARLY, [3], None),
     ({"SMTPD_GREETDELAY": "3", "DROP_PRE_GREET": "1"}, EARLY, [3], EARLY_TALKER),
     ({"SMTPD_GREETDELAY": "3", "DROP_PRE_GREET": "1"}, QUIET, [3], None),
+    ({"SMTPD_GREETDELAY": "-3"}, EARLY, [3], EARLY_TALKER),
+    ({"SMTPD_GREETDELAY": "-3"}, QUIET, [3], None),
     ({"DROP_PRE_GREET": "1"}, EARLY, [], None),
     ({"SMTPD_GREETDELAY": "3", "DROP_PRE_GREET": "1", "RELAYCLIENT": ""}, EARLY, [], None),
     ({"SMTPD_GREETDELAY": "99999"}, QUIET, [LONGEST_DELAY], None),
