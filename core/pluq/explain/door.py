@@ -160,9 +160,10 @@ async def _lines(rehearsal: Rehearsal, client: Client, address: bytes) -> AsyncI
             if login.reply
             else [Step(f"nobody can log in to profile {rehearsal.session.profile}", "no plugin auth", Outcome.REFUSED)]
         )
-    yield heard_steps(
-        await rehearsal.say(b"MAIL FROM:<%b>" % quote(client.sender)), f"MAIL FROM:<{text(client.sender)}>"
-    )
+    both_ascii = (client.sender + address).isascii()
+    parameter = b"" if both_ascii or b"SMTPUTF8" not in greeting.reply else b" SMTPUTF8"
+    sent = await rehearsal.say(b"MAIL FROM:<%b>%b" % (quote(client.sender), parameter))
+    yield heard_steps(sent, f"MAIL FROM:<{text(client.sender)}>{text(parameter)}")
     taken = await rehearsal.say(b"RCPT TO:<%b>" % quote(address))
     yield heard_steps(taken, f"RCPT TO:<{text(address)}>")
     if rehearsal.is_discarding:

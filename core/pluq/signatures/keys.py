@@ -127,13 +127,12 @@ class KeyRing:
 
 def load_key(path: str, data: bytes) -> SigningKey:
     """Return the key in the bytes of a file. Raises ConfigError."""
-    selector = path.rpartition("/")[2]
     try:
-        tags.domain(selector.encode("utf-8", "replace"))
+        selector = tags.domain(path.rpartition("/")[2].encode("utf-8", "replace"))
         key = _private_key(data)
     except (ValueError, TypeError, ProtocolError) as error:
         raise ConfigError(path, f"is no private key for DKIM: {str(error).splitlines()[0]}", None, "dkim") from None
-    return SigningKey(selector.lower(), key)
+    return SigningKey(selector, key)
 
 
 def _private_key(data: bytes) -> PrivateKey:

@@ -6,7 +6,9 @@
 A tag may stand once. Blanks and line ends around names and values mean nothing. Everything else that the grammar does not allow is an
 error, because two readers of a loose list would see two lists.
 
-Source: RFC 6376 section 3.2.
+Names of domains, selectors and users may be UTF-8 (d=, s=, i=); nothing else may.
+
+Source: RFC 6376 section 3.2; RFC 8616 section 3.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import binascii
 import re
 
 from pluq.errors import ProtocolError
+from pluq.mail.idn import to_ascii
 
 Tags = dict[bytes, bytes]
 
@@ -26,6 +29,8 @@ MAX_LIST_BYTES = 16384
 
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
 _NOT_IN_VALUE = re.compile(rb"[^!-~ \t\r\n]")
+_NOT_IN_NAME = re.compile(rb"[^!-~ \t\r\n\x80-\xff]")
+_INTERNATIONAL = frozenset({b"d", b"s", b"i"})
 _DOMAIN = re.compile(
     rb"(?!.{254})(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 )
@@ -47,7 +52,7 @@ def parse_tags(data: bytes) -> Tags:
             raise ProtocolError("not a list of tags")
         if name in tags:
             raise ProtocolError(f"tag {name.decode()}= twice")
-        if _NOT_IN_VALUE.search(value):
+        if (_NOT_IN_NAME if name in _INTERNATIONAL else _NOT_IN_VALUE).search(value):
             raise ProtocolError(f"bad octets in {name.decode()}=")
         tags[name] = value
     return tags
@@ -74,8 +79,8 @@ def number(value: bytes) -> int:
 
 
 def domain(value: bytes) -> str:
-    """Return a domain, or a selector, in lower case. Raises ProtocolError for what DNS could not hold or a path should not."""
-    lower = value.lower()
+    """Return a domain, or a selector, in lower case, as A-labels. Raises ProtocolError for what DNS could not hold or a path should not."""
+    lower = (to_ascii(value) or b"").lower()
     if not _DOMAIN.fullmatch(lower):
         raise ProtocolError("bad domain")
     return lower.decode("ascii")

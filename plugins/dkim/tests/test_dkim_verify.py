@@ -127,6 +127,13 @@ async def test_what_the_rfc_allows_passes(changes: dict[str, str]) -> None:
     assert await code_of(sign(**changes)) is Code.GOOD
 
 
+@pytest.mark.parametrize("identity", ["дом@пример.test", "дом@xn--e1afmkfd.test", "@sub.ПРИМЕР.test"])
+async def test_names_may_be_in_any_script(identity: str) -> None:
+    zone = {"xn--j1ac0b1a._domainkey.xn--e1afmkfd.test": [("TXT", record(RSA))]}
+    (found,) = await verify(sign(d="пример.test", s="ключ", i=identity), zone)
+    assert (found.code, found.domain, found.selector) == (Code.GOOD, "xn--e1afmkfd.test", "xn--j1ac0b1a")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -213,6 +220,9 @@ HOSTILE: dict[str, tuple[bytes, Code]] = {
     "unknown algorithm": (sign(a="rsa-md5"), Code.BAD_ALGORITHM),
     "bad base64": (sign().replace(b"; b=", b"; b=!"), Code.BAD_SYNTAX),
     "a tag without value": (sign(more="; x"), Code.BAD_SYNTAX),
+    "an empty label": (sign(d="a..рф"), Code.BAD_SYNTAX),
+    "letters where no name is": (sign(more="; x=é"), Code.BAD_SYNTAX),
+    "digits of another script": (sign(t="١"), Code.BAD_SYNTAX),
     "NUL": (sign(more="; x=\0"), Code.BAD_SYNTAX),
     "result injection through i=": (sign(i='x";dkim=pass@good.test'), Code.BAD_SYNTAX),
     "result injection through d=": (sign(d="good.test header.d=bank.test"), Code.BAD_SYNTAX),

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pluq.mail.idn import to_ascii
+
 # Each author costs a few lookups; an honest message has one, seldom two.
 MAX_AUTHORS = 8
 
@@ -89,14 +91,10 @@ def visible(value: bytes) -> bytes:
 
 def normal_domain(name: str) -> str | None:
     """Return a domain in lower case, as A-labels, without its final dot; None for what is no domain name."""
-    lower = name.strip().lower().removesuffix(".")
-    if not lower.isascii():
-        import idna  # here: it is large and seldom needed
-
-        try:
-            lower = idna.encode(lower, uts46=True).decode("ascii")
-        except idna.IDNAError:
-            return None
+    found = to_ascii(name.strip().lower().removesuffix(".").encode("utf-8", "replace"))
+    if found is None:
+        return None
+    lower = found.decode("ascii")
     return lower if _NAME.match(lower) and not is_number(lower) else None
 
 
