@@ -18,12 +18,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from pluq import Delivery, Envelope, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.listen.fresh import Fresh
 from pluq_eai.address import is_international, with_ascii_domain
-from pluq_eai.domains import Domains
+from pluq_eai.domains import Domains, misspelt
 from pluq_eai.needs import Need, need_of
 
 SENDER_NEEDS_IT = Reject(550, "5.6.7", "sorry, that sender address needs SMTPUTF8")
@@ -60,6 +61,12 @@ class Eai(Plugin[Settings]):
 
     def __init__(self) -> None:
         self.domains: Fresh[Domains] | None = None
+
+    @hook
+    def check(self) -> Sequence[str]:
+        if find_spec("idna") is None:
+            return ["the package idna is missing: install pluq[eai], or python3-idna"]
+        return list(misspelt(self.context.home))
 
     @property
     def ours(self) -> Domains:

@@ -6,7 +6,7 @@ address gets the form by which it is delivered here: A-labels, unless only U-lab
 The local part of such an address is normalized (NFC): é typed as one character or as two is the same file .qmail-é. That is for the
 host where the mailbox is; on the way nobody touches it.
 
-U-labels are to be written in lower case. Files are looked at again when they change.
+U-labels are to be written as `to_unicode` gives them, in lower case; `misspelt` finds others. Files are looked at again when they change.
 
 Source: RFC 5891 section 5; RFC 6530 section 10.1; rcpthosts.c, qmail-send.c of qmail.
 """
@@ -51,6 +51,17 @@ class Domains:
         """Return an address, whose domain is in A-labels, in the form in which it is delivered here; as it is if it is not."""
         ours = next((one for one in forms(address) if self.routing.route(one)[0] == LOCAL), None)
         return address if ours is None else normalized(ours)
+
+
+def misspelt(home: Home) -> Iterator[str]:
+    """Yield a sentence for each line that no address will ever be equal to. Raises ConfigError."""
+    for name in ("rcpthosts", "locals", "virtualdomains"):
+        for line in home.controls.lines(name) or ():
+            key = line.partition(b":")[0] if name == "virtualdomains" else line
+            domain = key.rpartition(b"@")[2].removeprefix(b".")
+            if not domain.isascii() and domain != (right := to_unicode(domain)):
+                advice = "no domain" if right is None else f"write {right.decode()}"
+                yield f"{home.control(name)}: {domain.decode('utf-8', 'backslashreplace')}: {advice}"
 
 
 def forms(address: bytes) -> Iterator[bytes]:

@@ -159,6 +159,20 @@ def test_control_files_that_change_are_read_again(home: Home, monkeypatch: pytes
     assert plugin.ours.allows(DOM.encode())
 
 
+def test_lines_that_no_address_is_equal_to_are_named(home: Home) -> None:
+    write(
+        home,
+        rcpthosts="пример.рф\nПример.рф\n.рф\nexample.org",
+        locals="a..рф",
+        virtualdomains="joe@bu\u0308cher.example:ann\n:x",
+    )
+    assert make_plugin(Eai, home=home).check() == [
+        f"{home.control('rcpthosts')}: Пример.рф: write пример.рф",
+        f"{home.control('locals')}: a..рф: no domain",
+        f"{home.control('virtualdomains')}: bu\u0308cher.example: write bücher.example",
+    ]
+
+
 def test_received_says_utf8smtp_only_where_it_was_asked_for(home: Home) -> None:
     words = []
     for parameter in ("", " SMTPUTF8"):
