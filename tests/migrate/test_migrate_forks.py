@@ -185,3 +185,14 @@ def test_an_other_rcptcheck_is_kept(migrate):
     found = migrate({RUN.format("smtp"): script("RCPTCHECK=/opt/check", "RCPTCHECKRELAYCLIENT=1")}, "sagredo")
     assert 'rcptcheck.program = "/opt/check"' in found.report["toml"]
     assert "rcptcheck.program_for_relays = true" in found.report["toml"]
+
+
+def test_who_knows_smtputf8_goes_on_with_it(migrate):
+    programs = {
+        f"var/qmail/bin/{name}": "ENABLE_SPP FORCETLS SMTPAUTH SMTPUTF8" for name in ("qmail-smtpd", "qmail-remote")
+    }
+    run = {RUN.format("smtp"): script()}
+    found = migrate(programs | run, "sagredo")
+    assert "eai" in found.profile(25)["plugins"]
+    assert "eai" in found.role("remote")["plugins"]
+    assert "eai" not in migrate(run, "sagredo").profile(25)["plugins"]

@@ -20,9 +20,9 @@ ORDER = [
     "size",
     "dane",
     "tls",
-    "eai",
     "auth",
     "popauth",
+    "eai",
     "tarpit",
     "acl",
     "dnsbl",
@@ -276,7 +276,9 @@ def _batv(one: Listener) -> str:
 
 
 def _eai(one: Listener) -> str:
-    return "SMTPUTF8" if one.is_fork("I") and one.set("SMTPUTF8") else ""
+    if one.is_fork("I"):
+        return "SMTPUTF8" if one.set("SMTPUTF8") else ""
+    return "the fork announces SMTPUTF8" if one.survey.says("qmail-smtpd", "SMTPUTF8") else ""
 
 
 NEEDS = {
@@ -326,6 +328,8 @@ def remote_needs(survey: Survey) -> dict[str, str]:
         needs["bind"] = f"control/{files[0]}"
     if has_srs(survey):
         needs["srs"] = "control/srs_domain"
+    if survey.says("qmail-remote", "SMTPUTF8"):
+        needs["eai"] = "qmail-remote of this fork knows SMTPUTF8"
     if letters & set("I"):
         needs |= _remote_indimail(survey)
     return needs
