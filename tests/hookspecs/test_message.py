@@ -35,6 +35,29 @@ def test_removing_fields_leaves_the_rest_byte_for_byte_and_the_original_alone() 
     assert message.open().read() == TEXT
 
 
+def test_fields_are_changed_where_they_stand_by_name_and_number() -> None:
+    message = Message.from_bytes(b"A: 1\nB: 2\na: 3\nA: 4\n\nbody\n")
+    assert message.change(b"A", 2, b"A: new")
+    assert message.change(b"a", 1, None)
+    assert message.change(b"A", 2, b"A: last")  # the first has gone: what was the third is the second now
+    assert not message.change(b"A", 3, None)
+    assert not message.change(b"A", 0, None)
+    message.append(b"C: 5\n")
+    message.prepend(b"Z: 0\n")
+    assert message.as_bytes() == b"Z: 0\nB: 2\nA: new\nA: last\nC: 5\n\nbody\n"
+    assert b"".join(message.body()) == b"body\n"
+    assert message.get_all(b"A") == [b"1", b"3", b"4"], "the original stays what it was"
+    with pytest.raises(PluqError, match="break the header"):
+        message.change(b"B", 1, b"B: x\nEvil: y\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "body"), [(b"A: 1\n\nx\n", b"x\n"), (b"\nx\n", b"x\n"), (b"A: 1\n", b""), (b"A: 1\n\n", b""), (b"", b"")]
+)
+def test_the_body_begins_behind_the_empty_line(text: bytes, body: bytes) -> None:
+    assert b"".join(Message.from_bytes(text).body()) == body
+
+
 def test_a_message_in_a_file_gives_the_same_as_one_in_memory() -> None:
     with tempfile.TemporaryFile() as file:
         file.write(TEXT)

@@ -96,6 +96,8 @@ class Message:
     size: int
     prepended: list[bytes] = field(default_factory=list)
     _removed: set[int] = field(default_factory=set)
+    _changed: dict[int, bytes] = field(default_factory=dict)
+    _appended: list[bytes] = field(default_factory=list)
     _body: bytes | None = None
     _header_size: int | None = None
     _fields: list[HeaderField] | None = None
@@ -144,11 +146,11 @@ class Message:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the message as it stands now, in pieces."""
-        yield from self.prepended
-        if not self._removed and self._body is None:
+        if not (self._removed or self._changed or self._appended) and self._body is None:
+            yield from self.prepended
             yield from _pieces(self.open())
             return
-        yield from self._kept_header()
+        yield from self.header()
         if self._body is not None:
             yield b"\n" + self._body
             return
@@ -157,20 +159,53 @@ class Message:
         reader.seek(size)
         yield from _pieces(reader)
 
+    def header(self) -> Iterator[bytes]:
+        """Yield the fields of the message as it stands now, each whole."""
+        yield from self.prepended
+        for index, one in enumerate(self.fields):
+            if index not in self._removed:
+                yield self._changed.get(index, one.raw)
+        yield from self._appended
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body of the message as it stands now, in pieces, without the empty line above it."""
+        if self._body is not None:
+            yield self._body
+            return
+        size = self.header_size
+        reader = self.open()
+        reader.seek(size)
+        if reader.read(1) == b"\n":
+            yield from _pieces(reader)
+
     def wire_size(self) -> int:
         """Return the size of the message as it stands now with CRLF line ends, in bytes (RFC 1870 section 5)."""
         return sum(len(piece) + piece.count(b"\n") for piece in self.chunks())
-
-    def _kept_header(self) -> Iterator[bytes]:
-        for index, one in enumerate(self.fields):
-            if index not in self._removed:
-                yield one.raw
 
     # -- changing the view
 
     def prepend(self, raw: bytes) -> None:
         """Put a field on top of the header. Raises PluqError for bytes that would break it."""
         self.prepended.insert(0, check_field(raw))
+
+    def append(self, raw: bytes) -> None:
+        """Put a field at the end of the header. Raises PluqError for bytes that would break it."""
+        self._appended.append(check_field(raw))
+
+    def change(self, name: bytes, number: int, raw: bytes | None) -> bool:
+        """Put `raw` in the place of the original's field of that name with this number, counted from 1; None takes it out.
+
+        Fields that were taken out are not counted. False if there is no such field. Raises PluqError as `append`.
+        """
+        wanted = name.lower()
+        left = [index for index, one in enumerate(self.fields) if one.name == wanted and index not in self._removed]
+        if not 1 <= number <= len(left):
+            return False
+        if raw is None:
+            self._removed.add(left[number - 1])
+        else:
+            self._changed[left[number - 1]] = check_field(raw)
+        return True
 
     def remove(self, unwanted: Callable[[HeaderField], bool]) -> int:
         """Take out the original's fields for which `unwanted` is true; return how many."""

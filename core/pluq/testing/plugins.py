@@ -41,7 +41,12 @@ def make_plugin(
     return instance
 
 
-def plan_of(*plugins: Plugin[Any], mode: str = "enforce", log: Callable[[str], None] = lambda line: None) -> Plan:
-    """Return the plan of these instances in this order, as a profile that lists them; `mode` is that of all of them."""
-    tables = {plugin.name: Table("test", plugin.name, {"mode": mode}) for plugin in plugins}
+def plan_of(
+    *plugins: Plugin[Any],
+    mode: str = "enforce",
+    on_error: str = "defer",
+    log: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Return the plan of these instances in this order, as a profile that lists them; `mode` and `on_error` are those of all of them."""
+    tables = {plugin.name: Table("test", plugin.name, {"mode": mode, "on_error": on_error}) for plugin in plugins}
     return assemble(plugins, Role("test", tuple(tables)), Site("test", plugins=tables), log)
