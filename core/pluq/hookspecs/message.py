@@ -167,7 +167,7 @@ class Message:
                 yield self._changed.get(index, one.raw)
         yield from self._appended
 
-    def body(self) -> Iterator[bytes]:
+    def body_chunks(self) -> Iterator[bytes]:
         """Yield the body of the message as it stands now, in pieces, without the empty line above it."""
         if self._body is not None:
             yield self._body

@@ -36,7 +36,7 @@ def fields_of(message: Message, with_space: bool) -> Iterator[tuple[bytes, bytes
 
 def body_of(message: Message) -> Iterator[bytes]:
     """Yield the body with CRLF line ends."""
-    for chunk in message.body():
+    for chunk in message.body_chunks():
         yield chunk.replace(b"\n", b"\r\n")
 
 
