@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluq.errors import PluqError
-from pluq.hookspecs import Defer, Message, Reject, reply_line
+from pluq.hookspecs import Defer, Message, Recipient, Reject, Transaction, reply_line
 from pluq.hookspecs.message import check_field, split_fields
 
 TEXT = b"Received: one\nSubject: hi\n there\nX-A: 1\nX-A: 2\n\nbody\nX-A: 3\n"
@@ -101,3 +101,80 @@ def test_no_text_can_inject_a_line_into_a_reply(text: bytes, enhanced: str | Non
     line = reply_line(Reject(550, enhanced, text))
     assert line.endswith(b"\r\n")
     assert not set(line[:-2]) & {0, 10, 13}
+
+
+def test_a_field_is_found_by_any_spelling_of_its_name() -> None:
+    message = Message.from_bytes(TEXT)
+    assert message.get("SUBJECT") == message.get(b"subject") == b"hi\n there"
+    assert message.get("X-B") is None
+    assert message.get_all("x-a") == [b"1", b"2"]
+
+
+def test_a_value_for_people_is_decoded_and_on_one_line() -> None:
+    message = Message.from_bytes(
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n =?iso-8859-1?q?_aus_K=F6ln?=\nX: \xff\xfe\nY: plain\n\n"
+    )
+    assert message.text("Subject") == "Grüße aus Köln"
+    assert message.text("Y") == "plain"
+    assert message.text("X") == "\ufffd\ufffd"
+    assert message.text("Z") == ""
+
+
+def test_a_field_is_changed_where_it_stands_and_the_others_of_its_name_go() -> None:
+    message = Message.from_bytes(TEXT)
+    message.set_field(b"X-A: 9")
+    message.set_field(b"X-B: new")
+    message.set_field(b"X-B: newer")
+    assert message.as_bytes() == b"X-B: newer\nReceived: one\nSubject: hi\n there\nX-A: 9\n\nbody\nX-A: 3\n"
+    assert message.get_all("x-a") == [b"9"]
+    assert [one.value for one in message.fields if one.name == b"x-a"] == [b"1", b"2"]
+
+
+def test_the_body_and_the_whole_can_be_replaced() -> None:
+    message = Message.from_bytes(TEXT)
+    assert message.body() == b"body\nX-A: 3\n"
+    message.replace_body(b"new\r\n")
+    assert (message.body(), message.as_bytes()) == (
+        b"new\n",
+        b"Received: one\nSubject: hi\n there\nX-A: 1\nX-A: 2\n\nnew\n",
+    )
+    mail = message.parsed()
+    mail.set_content("hello\n")
+    message.replace(mail.as_bytes())
+    assert message.body() == b"hello\n"
+    assert message.text("Subject") == "hi there"
+
+
+def test_what_is_no_field_is_refused_in_words_for_an_author() -> None:
+    message = Message.from_bytes(TEXT)
+    with pytest.raises(TypeError, match="a header field is bytes"):
+        message.prepend("X-A: b")  # type: ignore[arg-type]
+    with pytest.raises(PluqError):
+        message.set_field(b"no field")
+    with pytest.raises(PluqError):
+        message.replace(b"no field\n\nbody\n")
+    assert message.as_bytes() == TEXT
+
+
+@given(st.binary(max_size=300))
+def test_reading_for_people_never_fails_whatever_the_message_holds(data: bytes) -> None:
+    message = Message.from_bytes(b"Subject: " + data)
+    assert isinstance(message.text("subject"), str)
+    assert message.as_bytes().endswith(message.body())
+    message.parsed()
+
+
+@given(st.lists(st.sampled_from([b"A: 1\n", b"B: 2\n x\n", b"a: 3\n"])), st.binary(max_size=40))
+def test_a_changed_field_stands_once_and_the_rest_is_as_it_was(fields: list[bytes], body: bytes) -> None:
+    message = Message.from_bytes(b"".join(fields) + b"\n" + body)
+    message.set_field(b"A: new")
+    assert message.get_all("A") == [b"new"]
+    assert message.get_all("B") == [b"2\n x"] * fields.count(b"B: 2\n x\n")
+    assert message.body() == body
+
+
+def test_addresses_have_parts() -> None:
+    transaction = Transaction(b'"a@b"@Example.ORG', recipients=[Recipient(b"joe")])
+    assert (transaction.sender_local, transaction.sender_domain) == (b'"a@b"', b"example.org")
+    assert (transaction.recipients[0].local, transaction.recipients[0].domain) == (b"joe", b"")
+    assert Transaction(b"").sender_domain == b""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pluq import Plugin, Reject, Session, hook, setting
+from pluq import Defer, Plugin, Session, hook, setting
 from pluq.config import Home
 from pluq.config.site import read_site
 from pluq.errors import ConfigError
@@ -19,7 +19,7 @@ from pluq.plan.load import check_class
 
 SITE_PLUGIN = '''
 from dataclasses import dataclass
-from pluq import Plugin, Reject, hook, setting
+from pluq import Defer, Plugin, hook, setting
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,7 +33,7 @@ class MaxRcpt(Plugin[Settings]):
     @hook
     def smtp_rcpt(self, session, transaction):
         if len(transaction.recipients) >= self.settings_for(session).limit:
-            return Reject(452, "4.5.3", "too many recipients")
+            return Defer(452, "4.5.3", "too many recipients")
 '''
 
 
@@ -71,7 +71,7 @@ async def test_a_file_in_the_sites_plugins_folder_works(home: Home) -> None:
         recipients: tuple[Any, ...] = ()
 
     verdict = await plan.smtp_rcpt(session=Session(), transaction=Transaction(), recipient=None)
-    assert verdict == Reject(452, "4.5.3", "too many recipients")
+    assert verdict == Defer(452, "4.5.3", "too many recipients")
 
 
 def test_the_environment_wins_over_the_profile_over_the_plugin_table_over_the_control_file(home: Home) -> None:

@@ -20,7 +20,27 @@ def test_a_generated_page_is_up_to_date(page: str, make: object) -> None:
 
 
 def test_every_hook_has_a_sentence_and_its_parameters() -> None:
-    sections = set(re.findall(r"^### (\w+)$", hooks_page(), re.MULTILINE))
-    assert sections == set(HOOKS)
+    hooks, _, _ = hooks_page().partition("## The objects")
+    assert set(re.findall(r"^### (\w+)$", hooks, re.MULTILINE)) == set(HOOKS)
     for function in HOOKS.values():
         assert (function.__doc__ or "").rstrip().endswith(".")
+
+
+def test_every_object_that_a_hook_is_given_is_described_with_its_attributes() -> None:
+    page = hooks_page().partition("## The objects")[2]
+    named = set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+    assert {
+        "Session",
+        "Transaction",
+        "Recipient",
+        "Message",
+        "Delivery",
+        "Envelope",
+        "Draft",
+        "Login",
+        "Connection",
+    } <= named
+    assert "| `remote_ip` | `str` | The client's address, without brackets. |" in page
+    assert "| `get(name)` | `bytes \\| None` | Return the value of the first field of that name" in page
+    assert "| `await read_line(limit)` | `bytes` |" in page
+    assert "`_dns`" not in page

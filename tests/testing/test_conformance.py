@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from pluq import Plugin, hook
+from pluq import Plugin, Session, hook, setting
 from pluq.testing.conformance import Conformance
 
 
@@ -53,6 +56,46 @@ async def test_a_plugin_that_remembers_what_tls_makes_forgotten_is_found() -> No
 
 
 def test_a_plugin_without_a_docstring_is_found() -> None:
-    silent = type("Silent", (Plugin,), {"name": "silent", "__doc__": None})
+    silent = type("Silent", (Leaking,), {"name": "silent", "__doc__": None})
     with pytest.raises(AssertionError):
         conformance_of(silent).test_the_class_can_be_loaded_and_says_what_it_is()
+
+
+class Sleeping(Plugin):
+    """Waits where all sessions wait with it."""
+
+    name = "sleeping"
+
+    @hook
+    def smtp_mail(self, session: Session) -> None:
+        time.sleep(1)
+
+
+class Dozing(Plugin):
+    """Waits in a thread."""
+
+    name = "dozing"
+
+    @hook
+    async def smtp_mail(self, session: Session) -> None:
+        await asyncio.to_thread(time.sleep, 0.001)
+
+
+async def test_a_plugin_that_holds_up_all_sessions_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"time\.sleep\(1\)"):
+        await conformance_of(Sleeping).test_nothing_waits_where_all_sessions_would_wait_with_it()
+
+
+async def test_a_plugin_that_waits_in_a_thread_passes() -> None:
+    await conformance_of(Dozing).test_nothing_waits_where_all_sessions_would_wait_with_it()
+    time.sleep(0.001)  # and nothing is refused afterwards
+
+
+def test_a_setting_whose_help_is_no_sentence_is_found() -> None:
+    @dataclass(frozen=True)
+    class Terse:
+        limit: int = setting(1, help="limit")
+
+    terse = type("Terse", (Leaking,), {"name": "terse", "__doc__": "Terse.", "settings_class": Terse})
+    with pytest.raises(AssertionError, match="limit"):
+        conformance_of(terse).test_the_class_can_be_loaded_and_says_what_it_is()

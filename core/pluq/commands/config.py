@@ -21,10 +21,12 @@ def main() -> int:
     import argparse
     import json
 
+    from pluq.commands.help_text import HelpText
     from pluq.config import Home
+    from pluq.config.settings import plain
     from pluq.errors import ConfigError
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("action", choices=["show"], help="show the values in force")
     parser.add_argument("name", metavar="NAME", help="a profile; queue, send, local or remote; core, log or status")
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
@@ -37,12 +39,12 @@ def main() -> int:
         sys.stderr.write(f"pluq config: {error}\n")
         return 100
     if options.json:
-        answer = {name: {"value": value.value, "source": value.source} for name, value in values.items()}
+        answer = {name: {"value": plain(value.value), "source": value.source} for name, value in values.items()}
         sys.stdout.write(json.dumps(answer) + "\n")
         return 0
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        sys.stdout.write(f"{name:<{width}} = {value.value!r}  from {value.source}\n")
+        sys.stdout.write(f"{name:<{width}} = {plain(value.value)!r}  from {value.source}\n")
     return 0
 
 

@@ -1,14 +1,15 @@
 """pluq plugin new NAME: a folder with a plugin that works and passes its own tests, to begin with.
 
-    pluq plugin new [--into DIR] NAME
+    pluq plugin new [--single] [--into DIR] NAME
 
     NAME/pyproject.toml            makes it installable: pip install ./NAME
     NAME/README.md                 what the administrator reads
     NAME/pluq_NAME/__init__.py     the plugin: one setting, one hook
     NAME/tests/test_NAME.py        its tests, and those that every plugin must pass: python -m pytest NAME
 
-For a plugin of one site alone, copy pluq_NAME/__init__.py to plugins/NAME.py in the qmail home instead; nothing is to be installed
-then. Either way it is active where control/pluq.toml names it.
+With --single it is one file, NAME.py, for the folder plugins/ of a qmail home:
+nothing is to be installed then. Either way it is active where
+control/pluq.toml names it.
 """
 
 from __future__ import annotations
@@ -80,8 +81,7 @@ class {cls}(Plugin[Settings]):
 
     @hook
     def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
-        local = transaction.sender.rpartition(b"@")[0]
-        if len(local) > self.settings_for(session).longest:
+        if len(transaction.sender_local) > self.settings_for(session).longest:
             return Reject(553, "5.1.7", "sorry, your envelope sender is too long")
         return None
 '''
@@ -114,33 +114,55 @@ class TestConformance(Conformance):
 def main() -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from pluq.commands.help_text import HelpText
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("action", choices=["new"], help="make a new plugin")
     parser.add_argument("name", help="lower-case letters, digits and underscores")
-    parser.add_argument("--into", metavar="DIR", default=".", help="where to make the folder (default: here)")
+    parser.add_argument("--into", metavar="DIR", default=".", help="where to make it (default: here)")
+    parser.add_argument("--single", action="store_true", help="one file, for a site's folder plugins/")
     options = parser.parse_args()
     if not NAME.fullmatch(options.name):
         sys.stderr.write(f"pluq plugin: {options.name!r}: a name has lower-case letters, digits and underscores\n")
         return 100
-    folder = os.path.join(options.into, options.name)
+    if is_taken(options.name):
+        sys.stderr.write(f"pluq plugin: {options.name!r} is the name of an installed plugin; choose another\n")
+        return 100
+    path = os.path.join(options.into, f"{options.name}.py" if options.single else options.name)
     try:
-        files = write_files(folder, options.name)
+        files = write_single(path, options.name) if options.single else write_files(path, options.name)
     except FileExistsError:
-        sys.stderr.write(f"pluq plugin: {folder} is there already\n")
+        sys.stderr.write(f"pluq plugin: {path} is there already\n")
         return 100
     except OSError as error:
         sys.stderr.write(f"pluq plugin: {error.filename}: {os.strerror(error.errno or 0)}\n")
         return 111
     sys.stdout.write("".join(f"{path}\n" for path in files))
-    sys.stdout.write(
-        f"next: python -m pytest {folder}; pip install {folder}; name it in control/pluq.toml; pluq check\n"
-    )
+    tried = "" if options.single else f"python -m pytest {path}; pip install {path}; "
+    sys.stdout.write(f"next: {tried}name it in control/pluq.toml; pluq check\n")
     return 0
+
+
+def is_taken(name: str) -> bool:
+    """True for the name of a plugin that is installed: a profile that names it means that one."""
+    from pluq.plan.load import installed
+
+    return name in installed()
+
+
+def words_of(name: str) -> dict[str, str]:
+    return {"name": name, "upper": name.upper(), "cls": "".join(part.capitalize() for part in name.split("_"))}
+
+
+def write_single(path: str, name: str) -> list[str]:
+    """Write a plugin that is one file. Raises OSError, FileExistsError for a file that is there."""
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(PLUGIN.format(**words_of(name)))
+    return [path]
 
 
 def write_files(folder: str, name: str) -> list[str]:
     """Write the files of a new plugin; return their paths. Raises OSError, FileExistsError for a folder that is there."""
-    words = {"name": name, "upper": name.upper(), "cls": "".join(part.capitalize() for part in name.split("_"))}
     contents = {
         "pyproject.toml": PYPROJECT,
         "README.md": README,
@@ -152,5 +174,5 @@ def write_files(folder: str, name: str) -> list[str]:
     for path, text in contents.items():
         os.makedirs(os.path.dirname(f"{folder}/{path}"), exist_ok=True)
         with open(f"{folder}/{path}", "x", encoding="utf-8") as file:
-            file.write(text.format(**words))
+            file.write(text.format(**words_of(name)))
     return [f"{folder}/{path}" for path in contents]

@@ -2,7 +2,7 @@
 
     pluq plugins [--home DIR] [--json] [NAME]
 
-Without NAME a line a plugin and the order of each profile; with NAME everything about one.
+Without NAME what each plugin does, where it is enabled, and the order in each profile; with NAME everything about one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ def main() -> int:
     import argparse
     import json
 
+    from pluq.commands.help_text import HelpText
     from pluq.config import Home
     from pluq.config.site import read_site
     from pluq.config.table import nearest
     from pluq.errors import ConfigError
     from pluq.plan.inspect import list_plugins
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("name", nargs="?", help="show one plugin")
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument("--json", action="store_true", help="answer with one JSON array")
@@ -54,6 +55,8 @@ def main() -> int:
 
 
 def as_json(one: Installed) -> dict[str, Any]:
+    from pluq.config.settings import plain
+
     return {
         "name": one.name,
         "source": one.source,
@@ -63,7 +66,7 @@ def as_json(one: Installed) -> dict[str, Any]:
             {
                 "name": setting.name,
                 "type": setting.kind,
-                "default": None if setting.secret else setting.default,
+                "default": None if setting.secret else plain(setting.default),
                 "unit": setting.unit,
                 "control": setting.control,
                 "env": setting.env,
@@ -81,21 +84,30 @@ def overview(found: list[Installed], site: Site) -> Iterator[str]:
 
     width = max((len(one.name) for one in found), default=0)
     for one in found:
-        where = ", ".join(one.enabled) or "-"
-        yield f"{one.name:<{width}}  {one.error or one.summary}  [{where}]"
+        where = f"  [{', '.join(one.enabled)}]" if one.enabled else ""
+        yield from folded(f"{one.name:<{width}}  {one.error or one.summary}{where}", width + 2)
     for _, name in places(site):
-        yield f"order in {name}: {' '.join(site.role(name).plugins) or '(none)'}"
+        yield from folded(f"order in {name}: {' '.join(site.role(name).plugins) or '(none)'}", 4)
+
+
+def folded(text: str, indent: int) -> list[str]:
+    """Return lines of up to 80 columns, those after the first indented; a long word stays whole."""
+    import textwrap
+
+    return textwrap.wrap(text, 80, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def one_plugin(one: Installed) -> Iterator[str]:
+    from pluq.config.settings import plain
+
     yield f"{one.name}: {one.error or one.summary}"
     yield f"from {one.source}"
     yield f"enabled in: {', '.join(one.enabled) or 'nothing'}"
-    yield f"hooks: {', '.join(one.hooks) or 'none'}"
+    yield from folded(f"hooks: {', '.join(one.hooks) or 'none'}", 7)
     for setting in one.settings:
         places = [f"control/{setting.control}"] if setting.control else []
         places += [f"${setting.env}"] if setting.env else []
         unit = f" {setting.unit}" if setting.unit else ""
         also = f"  ({', '.join(places)})" if places else ""
-        yield f"  {setting.name} = {setting.default!r}{unit}{also}"
-        yield f"      {setting.help}"
+        yield f"  {setting.name} = {plain(setting.default)!r}{unit}{also}"
+        yield from folded(f"      {setting.help}", 6)

@@ -292,7 +292,12 @@ class Resolved:
                 changes[one.name] = finished(one, (one.parse_env or KINDS[one.kind].env)(text))
             except ValueError as error:
                 complaints.append(f"${variable}: {error}")
-        return (dataclasses.replace(self.settings, **changes) if changes else self.settings), complaints
+        if not changes:
+            return self.settings, complaints
+        try:
+            return dataclasses.replace(self.settings, **changes), complaints
+        except ValueError as error:  # each fits, and the class of the settings says that they do not together
+            return self.settings, [*complaints, str(error)]
 
 
 def resolve(settings_class: type, controls: ControlFiles, tables: list[Table]) -> Resolved:

@@ -32,7 +32,7 @@ from pluq.hookspecs.context import (
     Transaction,
 )
 from pluq.hookspecs.message import HeaderField, Message
-from pluq.hookspecs.plugin import PROJECT, Context, NoSettings, Plugin, hook
+from pluq.hookspecs.plugin import PROJECT, Context, DnsRecord, NoSettings, Plugin, hook
 from pluq.hookspecs.results import AuthResult
 from pluq.hookspecs.verdicts import (
     PLUGIN_FAILED,
@@ -63,6 +63,7 @@ __all__ = [
     "Delivery",
     "Discard",
     "Disconnect",
+    "DnsRecord",
     "Draft",
     "Envelope",
     "HeaderField",
@@ -86,6 +87,10 @@ __all__ = [
     "hook",
     "reply_line",
 ]
+
+
+# What a layer above hands on: pluq.smtpd.connection.Connection, pluq.remote.connection.Connection in remote_*.
+Connection = Any
 
 
 class Kind(Enum):
@@ -117,11 +122,11 @@ def stop() -> None:
 # -- the SMTP session
 
 
-def smtp_preamble(session: Session, connection: Any) -> None:
+def smtp_preamble(session: Session, connection: Connection) -> None:
     """A client connected and the stream is still raw: start TLS at once, read a PROXY header. See pluq.smtpd.connection."""
 
 
-def smtp_connect(session: Session, connection: Any) -> Verdict | None:
+def smtp_connect(session: Session, connection: Connection) -> Verdict | None:
     """A client connected; nothing was sent. A verdict takes the place of the banner. `connection.has_input`: it talks already."""
 
 
@@ -148,7 +153,7 @@ def smtp_auth(session: Session, login: Login) -> Verdict | None:
     """A client proved who it is; `session.login` is not yet set. A refusal takes the place of the success reply."""
 
 
-def smtp_login_as(session: Session, connection: Any, user: bytes) -> bool | None:
+def smtp_login_as(session: Session, connection: Connection, user: bytes) -> bool | None:
     """Make the session that of a user who has proved nothing, for `pluq explain --user` alone; return whether it could be done."""
 
 
@@ -168,7 +173,7 @@ def smtp_data(session: Session, transaction: Transaction) -> Verdict | None:
     """DATA, before 354."""
 
 
-def message_verify(session: Session, transaction: Transaction, message: Message) -> Sequence[Any] | None:
+def message_verify(session: Session, transaction: Transaction, message: Message) -> Sequence[AuthResult] | None:
     """Look at the frozen original and return AuthResult values; they are kept in `transaction.results`."""
 
 
@@ -256,18 +261,18 @@ def remote_policy(delivery: Delivery, host: bytes, address: str) -> Verdict | No
     """A host is about to be tried. Defer skips it, Reject gives the delivery up."""
 
 
-def remote_session(delivery: Delivery, connection: Any) -> Verdict | None:
+def remote_session(delivery: Delivery, connection: Connection) -> Verdict | None:
     """The peer answered EHLO: start TLS, log in. Defer tries the next host, Reject gives the delivery up."""
 
 
-def remote_mail(delivery: Delivery, connection: Any) -> Verdict | None:
+def remote_mail(delivery: Delivery, connection: Connection) -> Verdict | None:
     """The message is about to be sent on this connection, which may have carried others: whether this host will do for it.
 
     Reject gives the delivery up, Defer tries it again later; the connection stays good for other messages.
     """
 
 
-def remote_params(delivery: Delivery, connection: Any) -> Sequence[bytes] | None:
+def remote_params(delivery: Delivery, connection: Connection) -> Sequence[bytes] | None:
     """Return parameters of MAIL, as b"SIZE=1000"."""
 
 

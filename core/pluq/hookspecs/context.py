@@ -27,19 +27,20 @@ Parameters = dict[bytes, bytes | None]
 
 @dataclass(slots=True)
 class Tls:
-    """The TLS layer of a session: version and cipher in OpenSSL's words, the client's certificate subject if it was verified.
-
-    `proof`: on a connection to another host, how a plugin has proved that it is the right one ("sts", "dane"), "" where it has not.
-    `certificate` is ours (PEM), the one that this client was shown; empty where it is not known.
-    """
+    """The TLS layer of a session."""
 
     version: str
+    """In OpenSSL's words: "TLSv1.3"."""
     cipher: str
     server_name: str | None = None
+    """The name that the client asked for (SNI)."""
     client_subject: str | None = None
+    """The subject of the client's certificate, if it was verified."""
     client_email: str | None = None
     proof: str = ""
+    """On a connection to another host: how a plugin has proved that it is the right one ("sts", "dane"), "" where it has not."""
     certificate: bytes = field(default=b"", repr=False)
+    """Ours (PEM), the one that this client was shown; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +54,54 @@ class TlsOffer:
 
 @dataclass(slots=True)
 class Login:
-    """Who logged in, and by which mechanism."""
+    """Who logged in."""
 
     user: bytes
     mechanism: str
+    """ "PLAIN", "SCRAM-SHA-256"..."""
 
 
 @dataclass(slots=True)
 class Session:
-    """One SMTP connection.
-
-    `environment` is what tcpserver and its rules gave this connection (RELAYCLIENT, DATABYTES...); a plugin may write it, and
-    programs that the session starts see it. Addresses are text without brackets; `remote_host` and `remote_info` are what the
-    environment said, else "unknown" and None. `greeting` is the name that we go by in this session, None for the usual.
-    `hides_client`: our Received field shall say neither name nor address of the client. `arguments` are those of the command line,
-    where this session is a program (`qmail-smtpd checkpassword /bin/true`).
-
-    `preface`: lines that go out in front of the reply to the command that is being judged, written by plugins as they stand,
-    without line ends (`250-first line`). `is_helo_vouched`: a plugin answers for the HELO name, so others let it pass.
-    `bad_recipients` counts the recipients of this session that plugins refused because mail to them is a guess.
-    """
+    """One SMTP connection. A plugin may write `environment`, `greeting`, `hides_client`, `preface`, `notes`, and what it vouches for."""
 
     profile: str = "stock"
     remote_ip: str = "unknown"
+    """The client's address, without brackets."""
     remote_port: int = 0
     remote_host: str = "unknown"
+    """The client's name, where tcpserver or a plugin looked it up."""
     remote_info: str | None = None
+    """What an ident server, or the login, says that the client's user is."""
     local_ip: str = ""
     local_port: int = 0
     local_host: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    """What tcpserver and its rules gave this connection (RELAYCLIENT, DATABYTES...). Programs that the session starts see it."""
     helo: bytes | None = None
+    """The name that the client greeted with, None before it has."""
     extended: bool = False
+    """The greeting was EHLO."""
     tls: Tls | None = None
+    """None while nothing is encrypted."""
     login: Login | None = None
+    """None while nobody has logged in."""
     greeting: bytes | None = None
+    """The name that we go by in this session, None for the usual."""
     hides_client: bool = False
+    """Our Received field shall say neither name nor address of the client."""
     arguments: tuple[str, ...] = ()
+    """Those of the command line, where this session is a program (`qmail-smtpd checkpassword /bin/true`)."""
     preface: list[bytes] = field(default_factory=list)
+    """Lines that go out in front of the reply to the command that is being judged, as they stand, without line ends (`250-first`)."""
     is_helo_vouched: bool = False
+    """A plugin answers for the HELO name, so others let it pass."""
     bad_recipients: int = 0
+    """How many recipients of this session plugins refused because mail to them is a guess."""
     results: list[AuthResult] = field(default_factory=list)
+    """Results that hold for all messages of this session."""
     notes: Notes = field(default_factory=dict)
+    """A plugin's own, under its name: `session.notes[self.name]`."""
 
     @property
     def relay_suffix(self) -> bytes | None:
@@ -104,44 +111,67 @@ class Session:
 
     @property
     def may_relay(self) -> bool:
+        """The client may send anywhere: RELAYCLIENT is set, by tcp.smtp or by a login."""
         return "RELAYCLIENT" in self.environment
 
 
 @dataclass(slots=True)
 class Recipient:
-    """One RCPT. `address` is without brackets and quoting; `allowed`: the core would take it (rcpthosts, or RELAYCLIENT).
-
-    A plugin may write `address` in smtp_rcpt: the message goes to the new one. `is_vouched`: a plugin answers for this recipient, so
-    that others let it pass their lists.
-    """
+    """One RCPT."""
 
     address: bytes
+    """Without brackets and quoting. A plugin may write it in smtp_rcpt: the message goes to the new one."""
     allowed: bool = True
+    """The core would take it (rcpthosts, or RELAYCLIENT)."""
     is_vouched: bool = False
+    """A plugin answers for this recipient, so others let it pass their lists."""
     parameters: Parameters = field(default_factory=dict)
+    """Those of RCPT, names in upper case."""
     notes: Notes = field(default_factory=dict)
+
+    @property
+    def local(self) -> bytes:
+        """What stands before the last @, as it was given."""
+        return local_of(self.address)
+
+    @property
+    def domain(self) -> bytes:
+        """What follows the last @, in lower case; empty without one."""
+        return domain_of(self.address)
 
 
 @dataclass(slots=True)
 class Transaction:
-    """One message being received. A plugin may write `sender` in smtp_mail and later, and `recipients` in message_edit.
-
-    `parameters` are those of MAIL, names in upper case. `received_fields` stand directly below our own Received field,
-    in order (Received-SPF, for example). `queue_environment` is for the program that QMAILQUEUE names; None unsets a variable.
-    `is_sender_vouched`: a plugin answers for the sender, so that others let it pass. `is_utf8`: a plugin has taken MAIL as SMTPUTF8, and
-    our Received field says so.
-    """
+    """One message being received."""
 
     sender: bytes
+    """The envelope sender, without brackets; empty for a bounce. A plugin may write it in smtp_mail and later."""
     parameters: Parameters = field(default_factory=dict)
+    """Those of MAIL, names in upper case: {b"SIZE": b"1000"}."""
     recipients: list[Recipient] = field(default_factory=list)
+    """Those that were taken so far. A plugin may change the list in message_edit."""
     results: list[AuthResult] = field(default_factory=list)
+    """What plugins found out about this message, for others to read and for Authentication-Results."""
     received_fields: list[bytes] = field(default_factory=list)
+    """Fields that stand directly below our own Received field, in order (Received-SPF, for example)."""
     queue_environment: dict[str, str | None] = field(default_factory=dict)
+    """Variables for the program that QMAILQUEUE names; None unsets one."""
     is_sender_vouched: bool = False
+    """A plugin answers for the sender, so others let it pass."""
     is_utf8: bool = False
+    """A plugin has taken MAIL as SMTPUTF8, and our Received field says so."""
     notes: Notes = field(default_factory=dict)
     _dns: Budget | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def sender_local(self) -> bytes:
+        """What stands before the last @ of the sender, as it was given."""
+        return local_of(self.sender)
+
+    @property
+    def sender_domain(self) -> bytes:
+        """What follows the last @ of the sender, in lower case; empty for a bounce."""
+        return domain_of(self.sender)
 
     @property
     def dns_budget(self) -> Budget:
@@ -163,12 +193,28 @@ class Envelope:
 
 @dataclass(slots=True)
 class Delivery:
-    """One attempt. `sender` and `recipients` may be written by the *_envelope hooks; `host` is the domain being routed."""
+    """One attempt to deliver. The *_envelope hooks may write `sender` and `recipients`."""
 
     channel: str
+    """ "local", "remote", "forward" or "inject"."""
     message_number: int
+    """The message's name in the queue, as the log has it."""
     sender: bytes
     recipients: list[bytes]
     host: bytes = b""
+    """The domain being routed."""
     message: Message | None = None
+    """None where a hook may not look at it."""
     notes: Notes = field(default_factory=dict)
+
+
+def local_of(address: bytes) -> bytes:
+    """Return what stands before the last @, all of it where there is none."""
+    local, at, rest = address.rpartition(b"@")
+    return local if at else rest
+
+
+def domain_of(address: bytes) -> bytes:
+    """Return what follows the last @, in lower case, empty where there is none."""
+    _, at, domain = address.rpartition(b"@")
+    return domain.lower() if at else b""

@@ -1,7 +1,13 @@
 """One message on its way through the hooks.
 
 The original is frozen: what the client sent, dots unstuffed, line ends LF, without our own trace fields. Hooks change a view:
-fields put on top, fields taken out, a body put in its place. `chunks()` is the message as it stands now.
+fields put on top, changed or taken out, a body put in its place. `fields` and `open()` show the original; `get`, `get_all`, `text`,
+`body`, `parsed` and `chunks` the message as it stands now.
+
+    message.get("List-Id")                  the first value, as bytes, or None
+    message.text("Subject")                 for people: words decoded, one line; "" without such a field
+    message.set_field(b"Subject: " + ...)   in the place of the first one, the others go
+    mail = message.parsed()                 the library's EmailMessage, for MIME; then message.replace(mail.as_bytes())
 
 Small messages are bytes; beyond SPOOL_BYTES the original lies in an anonymous file, so that memory stays bounded. Field
 positions are found once, in linear time, and only when somebody asks.
@@ -14,9 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pluq.errors import PluqError
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 SPOOL_BYTES = 65536
 CHUNK_BYTES = 131072
@@ -75,6 +84,8 @@ def _make_field(lines: list[bytes]) -> HeaderField:
 
 def check_field(raw: bytes) -> bytes:
     """Return `raw` as a whole field with its last LF; raise PluqError where it would break the header."""
+    if not isinstance(raw, bytes):
+        raise TypeError(f"a header field is bytes, as b'X-Spam: yes'; not {raw!r}")
     whole = raw if raw.endswith(b"\n") else raw + b"\n"
     first, *rest = whole[:-1].split(b"\n")
     name = first.partition(b":")[0]
@@ -85,9 +96,13 @@ def check_field(raw: bytes) -> bytes:
     return whole
 
 
+def _lower(name: bytes | str) -> bytes:
+    return (name.encode("ascii", "replace") if isinstance(name, str) else name).lower()
+
+
 @dataclass
 class Message:
-    """The message of one transaction or delivery.
+    """The message of one transaction or delivery. Names of fields are str or bytes, in any case; their values are bytes.
 
     `original` is the whole message as bytes, or an open file positioned anywhere; `size` its length in bytes.
     """
@@ -135,10 +150,39 @@ class Message:
             self._fields = split_fields(self.open().read(size))
         return self._fields
 
-    def get_all(self, name: bytes) -> list[bytes]:
-        """Return the values of every field of that name in the original."""
-        wanted = name.lower()
-        return [one.value for one in self.fields if one.name == wanted]
+    def get(self, name: bytes | str) -> bytes | None:
+        """Return the value of the first field of that name, as the message stands now; None without one."""
+        return next(iter(self.get_all(name)), None)
+
+    def get_all(self, name: bytes | str) -> list[bytes]:
+        """Return the values of every field of that name, as the message stands now. Folded lines stay folded."""
+        wanted = _lower(name)
+        return [one.value for one in split_fields(b"".join(self.header())) if one.name == wanted]
+
+    def text(self, name: bytes | str) -> str:
+        """Return the first value as people see it: encoded words decoded, on one line; "" without such a field (RFC 2047)."""
+        from email.errors import MessageError  # here, because most messages are never shown to anybody
+        from email.header import decode_header, make_header
+
+        value = b" ".join((self.get(name) or b"").split())
+        try:
+            return str(make_header(decode_header(value.decode("ascii"))))
+        except (ValueError, LookupError, MessageError):
+            return value.decode("utf-8", "replace")
+
+    def body(self) -> bytes:
+        """Return the body as it stands now, whole, with LF line ends; of a large message (`size`) that is a large value."""
+        if self._body is not None:
+            return self._body
+        reader = self.open()
+        reader.seek(self.header_size)
+        return reader.read().removeprefix(b"\n")
+
+    def parsed(self) -> EmailMessage:
+        """Return the message as it stands now as the library's email.message.EmailMessage, for its MIME parts and addresses."""
+        from email import message_from_bytes, policy
+
+        return message_from_bytes(self.as_bytes(), policy=policy.default)
 
     def as_bytes(self) -> bytes:
         """Return the message as it stands now, whole: for small messages and for tests."""
@@ -185,8 +229,24 @@ class Message:
     # -- changing the view
 
     def prepend(self, raw: bytes) -> None:
-        """Put a field on top of the header. Raises PluqError for bytes that would break it."""
+        """Put a field, `b"X-Spam: yes"`, on top of the header. Raises PluqError for bytes that would break it."""
         self.prepended.insert(0, check_field(raw))
+
+    def set_field(self, raw: bytes) -> None:
+        """Put a field in the place of the first of its name, without the others of that name; on top where there is none.
+
+        Raises PluqError for bytes that would break the header.
+        """
+        whole = check_field(raw)
+        name = _lower(whole.partition(b":")[0])
+        for added in (self.prepended, self._appended):
+            added[:] = [one for one in added if _lower(one.partition(b":")[0]) != name]
+        found = [index for index, one in enumerate(self.fields) if one.name == name and index not in self._removed]
+        if not found:
+            self.prepended.insert(0, whole)
+            return
+        self._changed[found[0]] = whole
+        self._removed.update(found[1:])
 
     def append(self, raw: bytes) -> None:
         """Put a field at the end of the header. Raises PluqError for bytes that would break it."""
@@ -197,8 +257,9 @@ class Message:
 
         Fields that were taken out are not counted. False if there is no such field. Raises PluqError as `append`.
         """
-        wanted = name.lower()
-        left = [index for index, one in enumerate(self.fields) if one.name == wanted and index not in self._removed]
+        left = [
+            index for index, one in enumerate(self.fields) if one.name == name.lower() and index not in self._removed
+        ]
         if not 1 <= number <= len(left):
             return False
         if raw is None:
@@ -208,14 +269,22 @@ class Message:
         return True
 
     def remove(self, unwanted: Callable[[HeaderField], bool]) -> int:
-        """Take out the original's fields for which `unwanted` is true; return how many."""
+        """Take out the original's fields for which `unwanted` is true, `lambda field: field.name == b"x-spam"`; return how many."""
         found = {index for index, one in enumerate(self.fields) if unwanted(one)}
         self._removed |= found
         return len(found)
 
     def replace_body(self, body: bytes) -> None:
-        """Put `body` (LF line ends) in the place of the original's."""
-        self._body = body
+        """Put `body` in the place of the original's. Line ends may be LF or CRLF."""
+        self._body = body.replace(b"\r\n", b"\n")
+
+    def replace(self, whole: bytes) -> None:
+        """Put another message, header and body, in the place of all of this one. Raises PluqError for a header that is none."""
+        other = Message.from_bytes(whole.replace(b"\r\n", b"\n"))
+        header = [check_field(one.raw) for one in other.fields]
+        self._removed.update(range(len(self.fields)))
+        self.prepended[:] = header
+        self._body = other.body()
 
 
 def _pieces(reader: BinaryIO) -> Iterator[bytes]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pluq.hookspecs.context import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S")
 PROJECT = "pluq"
 
 Command = Callable[[Sequence[str]], int]
@@ -64,52 +63,72 @@ class NoSettings:
     """A plugin without settings."""
 
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # typing's own has defaults from Python 3.13 on
+
+    S = TypeVarWithDefault("S", default=NoSettings)  # so that `class MyPlugin(Plugin)` is whole for type checkers
+else:
+    S = TypeVar("S")
+
+
 @dataclass(frozen=True)
 class Context:
-    """Where a plugin instance lives.
-
-    `role` is "smtpd", "pop3d", "queue", "send", "local" or "remote"; `profile` the profile's name (the role's name elsewhere). `log`
-    writes one line, escaped. `read_file` opens a file that the configuration names, also one that only root may read.
-    `resolver()` is the DNS resolver that everything in this process shares; call it in `start` or later.
-    """
+    """Where a plugin instance lives."""
 
     home: Home
+    """The qmail home: `home.control("NAME")` is the path of a control file, `home.controls` reads them."""
     role: str
+    """ "smtpd", "pop3d", "queue", "send", "local" or "remote"."""
     profile: str
+    """The profile's name; the role's name where there are no profiles."""
     log: Callable[[str], None]
+    """Writes one line, escaped. `self.log` puts the plugin's name in front."""
     read_file: Callable[[str], bytes]
+    """Reads a file that the configuration names, also one that only root may read (a key)."""
     resolver: Callable[[], Resolver]
+    """Returns the DNS resolver that everything in this process shares. Call it in `start` or later."""
     authserv_id: str = ""
+    """The name that our Authentication-Results fields bear."""
 
 
 class Plugin(Generic[S]):
-    """A plugin. Subclasses set `name`, may set `before`, `after`, `permissions`, and mark hook methods.
+    """A plugin: a subclass sets `name`, may set the others of the first six, and marks hook methods.
 
-    The type parameter is the dataclass of its settings: `class MaxRcpt(Plugin[Settings])`; plain `Plugin` has none.
-
-    `before` and `after` name plugins that must stand later or earlier in the list of the profile where both are enabled; a list
-    that contradicts them is an error. `permissions`: "relay" to accept recipients that rcpthosts does not list, "body" to
-    replace bodies. `budget` is how many seconds one call of a hook may wait.
+    The type parameter is the dataclass of its settings, `class MaxRcpt(Plugin[Settings])`; plain `Plugin` has none. An `__init__` takes
+    nothing but self; settings and context are there from the hook `start` on. One instance serves all sessions of a process.
     """
 
     name: ClassVar[str]
+    """Its name in the configuration, and that of its file or entry point."""
     settings_class: ClassVar[type] = NoSettings
+    """Set by the type parameter."""
     before: ClassVar[tuple[str, ...]] = ()
+    """Plugins that must stand later in the list of a profile where both are enabled; a list that contradicts it is an error."""
     after: ClassVar[tuple[str, ...]] = ()
+    """Plugins that must stand earlier."""
     permissions: ClassVar[frozenset[str]] = frozenset()
+    """ "relay": it may accept recipients that rcpthosts does not list."""
     budget: ClassVar[float] = 10.0
+    """How many seconds one call of a hook may wait; the site's `timeout` wins."""
 
     settings: S
+    """Those of the profile or role; `settings_for(session)` are those of a connection."""
     context: Context
+    """Where this instance lives: home, role, resolver."""
     resolved: Resolved
+    """The settings with where each came from."""
     is_shadow: bool = False
     """The site only wants to know what the plugin would say. What it changes is changed for nobody; it runs no programs and delays nobody."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         for base in get_original_bases(cls):
-            if get_origin(base) is Plugin and is_dataclass(get_args(base)[0]):
-                cls.settings_class = get_args(base)[0]
+            if get_origin(base) is Plugin and isinstance(found := get_args(base)[0], type) and found is not Any:
+                if not is_dataclass(found):
+                    raise TypeError(
+                        f"{found.__qualname__}: the class of a plugin's settings is a @dataclass(frozen=True)"
+                    )
+                cls.settings_class = found
 
     @classmethod
     def cli_commands(cls) -> Mapping[str, Command]:
@@ -123,7 +142,7 @@ class Plugin(Generic[S]):
     def settings_for(self, session: Session) -> S:
         """Return the settings of this connection: the profile's, with the connection's own variables on top."""
         environment = session.environment
-        if not any(variable in environment for variable in self.resolved.by_env):
+        if self.resolved.by_env.keys().isdisjoint(environment):
             return self.settings
         settings, complaints = self.resolved.overlay(environment)
         for complaint in complaints:

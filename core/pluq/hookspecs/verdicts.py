@@ -57,6 +57,9 @@ class Reject:
     text: str | bytes = "refused"
     once: bool = False
 
+    def __post_init__(self) -> None:
+        _check_reply(self, "Defer", 400)
+
 
 @dataclass(frozen=True, slots=True)
 class Defer:
@@ -66,6 +69,26 @@ class Defer:
     enhanced: str | None = "4.3.0"
     text: str | bytes = "temporary local problem"
     once: bool = False
+
+    def __post_init__(self) -> None:
+        _check_reply(self, "Reject", 500)
+
+
+def _check_reply(verdict: Reject | Defer, other: str, others: int) -> None:
+    """Raise TypeError or ValueError, in words for the plugin's author, where this can be no reply; `others` are codes of the `other` verdict."""
+    name, code = type(verdict).__name__, verdict.code
+    if not isinstance(code, int):
+        raise TypeError(f"{name}(code, enhanced, text): the code is a number, not {code!r}")
+    if not 0 < code < 600 or others <= code < others + 100:
+        raise ValueError(
+            f"{name}: {code} is no code of a {name}{f'; {other} has it' if code in range(400, 600) else ''}"
+        )
+    if not isinstance(verdict.enhanced, str | None):
+        raise TypeError(
+            f'{name}(code, enhanced, text): the enhanced code is text, as "5.7.1", or None; not {verdict.enhanced!r}'
+        )
+    if not isinstance(verdict.text, str | bytes):
+        raise TypeError(f"{name}(code, enhanced, text): the text is str or bytes, not {verdict.text!r}")
 
 
 @dataclass(frozen=True, slots=True)

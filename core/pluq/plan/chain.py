@@ -12,12 +12,17 @@ that answers without waiting costs no timer.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import os
+import traceback
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from pluq.errors import ClientGone, ConfigError, TemporaryFailure
+from pluq.hookspecs.results import AuthResult
 from pluq.hookspecs.verdicts import (
     PLUGIN_FAILED,
     Accept,
@@ -32,6 +37,21 @@ from pluq.hookspecs.verdicts import (
 from pluq.plan.shadow import in_shadow
 
 VERDICTS = (Accept, Reject, Defer, Disconnect, Discard, Later)
+
+# What hooks collect that others read without looking.
+ITEMS: Mapping[str, type] = {
+    "check": str,
+    "message_verify": AuthResult,
+    "queue_fields": bytes,
+    "remote_explain": str,
+    "remote_params": bytes,
+    "smtp_capabilities": bytes,
+}
+
+# A plain function that takes so many seconds has waited for something, while nobody else was served.
+HELD_UP = 0.5
+# Hooks of processes that serve many at once.
+SHARED = ("smtp_", "message_", "remote_")
 
 Notify = Callable[[Mapping[str, Any]], None]
 
@@ -110,6 +130,22 @@ async def within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
         coroutine.close()
 
 
+def reason_of(error: Exception, step: Step) -> str:
+    """Return why a plugin failed, in words for its author."""
+    if isinstance(error, TimeoutError):
+        return f"took too long (more than {step.budget:g} s)"
+    return told(error, step.hook)
+
+
+def told(error: Exception, method: str) -> str:
+    """Return an error in one line, with the line that it comes from in the file of the plugin's `method`."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = next((code.co_filename for code, _ in frames if code.co_name == method), None)
+    lines = [line for code, line in frames if code.co_filename == own]
+    where = f" ({os.path.basename(own)}:{lines[-1]})" if own is not None else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
 class Chain:
     """The steps of one hook. `log` gets one line for each failure; `notify` one event for each verdict and failure."""
 
@@ -124,8 +160,16 @@ class Chain:
         """Return the answer of one step; whatever it raises is its failure."""
         if step.shadow:
             given = in_shadow(given)
+        began = perf_counter()
         answer = step.function(*[given[name] for name in step.parameters])
-        return await within(answer, step.budget) if step.waits else answer
+        if step.waits:
+            return await within(answer, step.budget)
+        if perf_counter() - began > HELD_UP and step.hook.startswith(SHARED):
+            self.log(
+                f"plugin {step.plugin} held up all that its process does in {step.hook}, for {perf_counter() - began:.1f} s: "
+                "what waits is async, or in asyncio.to_thread"
+            )
+        return answer
 
     async def __call__(self, **given: Any) -> Any:
         """Ask all steps, as the kind of hook wants it."""
@@ -139,7 +183,7 @@ class Chain:
         """
         if isinstance(error, ClientGone):
             raise error
-        reason = "took too long" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+        reason = reason_of(error, step)
         text = clean_text(f"plugin {step.plugin} failed in {step.hook}: {reason}"[:500]).decode("utf-8", "replace")
         self.log(text + (" (skipped)" if step.skip_errors or step.shadow else ""))
         self.tell_failure(step, reason, given)
@@ -196,10 +240,19 @@ class Decide(Chain):
 
 def check_verdict(step: Step, verdict: Any) -> None:
     """Raise TypeError for what is no verdict, PermissionError for one that the plugin may not give."""
-    if not isinstance(verdict, VERDICTS):
-        raise TypeError(f"{verdict!r} is no verdict")
+    refuse_others(verdict, VERDICTS)
     if isinstance(verdict, Accept) and verdict.relay and "relay" not in step.permissions:
         raise PermissionError('Accept(relay=True) needs permissions = {"relay"} in the plugin class')
+
+
+def refuse_others(answer: Any, wanted: tuple[type, ...]) -> None:
+    """Raise TypeError, in words for the plugin's author, for an answer of another type."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"it returned {answer.__qualname__}() without waiting for it: an await is missing")
+    if not isinstance(answer, wanted):
+        words = ", ".join(one.__name__ for one in wanted)
+        raise TypeError(f"it returned {answer!r}, which is no verdict: None, or one of {words}")
 
 
 class First(Chain):
@@ -260,6 +313,16 @@ class Collect(Chain):
                 found.extend(answer)
         return found
 
+    async def ask(self, step: Step, given: Mapping[str, Any]) -> Any:
+        """Return the answer; TypeError for one that is no sequence, or has something else in it than the hook collects."""
+        answer = await super().ask(step, given)
+        if answer is None or step.hook not in ITEMS:
+            return answer
+        wanted = ITEMS[step.hook]
+        if not isinstance(answer, list | tuple) or not all(isinstance(one, wanted) for one in answer):
+            raise TypeError(f"it returned {answer!r}, which is no list of {wanted.__name__}")
+        return answer
+
 
 class Each(Chain):
     """All are asked, in order; they change what they were given."""
@@ -287,8 +350,9 @@ class Observe(Chain):
                 self.note(step, error, given)
 
     def note(self, step: Step, error: Exception, given: Mapping[str, Any]) -> None:
-        self.tell_failure(step, f"{type(error).__name__}: {error}", given)
-        self.log(f"plugin {step.plugin} failed in {step.hook}: {type(error).__name__}: {error}")
+        reason = reason_of(error, step)
+        self.tell_failure(step, reason, given)
+        self.log(f"plugin {step.plugin} failed in {step.hook}: {reason}")
 
 
 class Now:

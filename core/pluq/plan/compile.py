@@ -26,7 +26,7 @@ from pluq.hookspecs import FOLDED, HOOKS, KINDS, SYNC, Context, Kind, Plugin
 from pluq.hookspecs.plugin import hook_methods
 from pluq.plan import EMPTY, Plan, chain
 from pluq.plan.heed import Heed
-from pluq.plan.load import load_class, new_registry
+from pluq.plan.load import line_of, load_class, new_registry
 from pluq.plan.shadow import NOT_ASKED
 from pluq.store.control import ControlFiles
 
@@ -110,13 +110,27 @@ def plugin_tables(site: Site, where: Role, name: str) -> list[Table]:
 
 
 def _instance(name: str, plugin: type[Plugin[Any]], site: Site, where: Role, context: Context) -> Plugin[Any]:
-    instance = plugin()
+    tables = plugin_tables(site, where, name)
+    instance = _new(name, plugin)
     instance.context = context
-    instance.resolved = resolve(
-        plugin.settings_class, ControlFiles(context.home.control_dir), plugin_tables(site, where, name)
-    )
+    try:
+        instance.resolved = resolve(plugin.settings_class, ControlFiles(context.home.control_dir), tables)
+    except ValueError as error:  # what the class of the settings says of them together
+        table = tables[-1] if tables else where.plugins_table or Table(site.file, where.name)
+        raise ConfigError(table.file, str(error), table.line(), f"{where.name}: plugin {name!r}") from error
     instance.settings = instance.resolved.settings
     return instance
+
+
+def _new(name: str, plugin: type[Plugin[Any]]) -> Plugin[Any]:
+    """Return a bare instance. Raises ConfigError where the class cannot be made without arguments."""
+    try:
+        return plugin()
+    except Exception as error:
+        hint = "__init__ takes nothing but self, and settings and context are there from the hook start on"
+        raise ConfigError(
+            inspect.getfile(plugin), f"{type(error).__name__}: {error}; {hint}", line_of(plugin), name
+        ) from error
 
 
 def check_sense(classes: Mapping[str, type[Plugin[Any]]], where: Role, prefix: str) -> None:
@@ -284,6 +298,9 @@ def _verbs(steps: list[chain.Step], where: Role) -> dict[bytes, Callable[..., An
     owners: dict[bytes, str] = {}
     for step in steps:
         for verb, handler in step.function().items():
+            fault = _verb_fault(verb, handler)
+            if fault:
+                _blame_list(where, f"plugin {step.plugin!r}: smtp_verbs: {fault}")
             if verb in owners:
                 _blame_list(
                     where, f"{owners[verb]!r} and {step.plugin!r} both want the verb {verb.decode('ascii', 'replace')}"
@@ -291,3 +308,11 @@ def _verbs(steps: list[chain.Step], where: Role) -> dict[bytes, Callable[..., An
             owners[verb] = step.plugin
             verbs[verb] = handler
     return verbs
+
+
+def _verb_fault(verb: Any, handler: Any) -> str | None:
+    if not isinstance(verb, bytes) or verb != verb.upper():
+        return f"{verb!r}: a verb is bytes in upper case, as b'XPING'"
+    if (inspect.isfunction(handler) or inspect.ismethod(handler)) and not inspect.iscoroutinefunction(handler):
+        return f"the handler of {verb.decode('ascii', 'replace')} must be async"
+    return None

@@ -17,6 +17,7 @@ from pluq.config.watching import Log, Status
 from pluq.hookspecs import FOLDED, HOOKS, KINDS, PROVISIONAL, SYNC, Kind, Plugin
 from pluq.plan.inspect import summary
 from pluq.plan.load import installed
+from pluq.plan.objects import object_lines
 
 ANSWERS = {
     Kind.DECIDE: "asked in order, the first verdict ends",
@@ -41,14 +42,14 @@ HEAD = """# Hooks
 
 Made from `pluq.hookspecs` by `pluq docs hooks`; do not edit. A plugin implements a hook by a method of that name marked `@hook`,
 and takes the parameters that it needs, by name, leaving the others out. A hook may be `def` or `async def` unless it says
-*sync*. None is always "no opinion". See [writing plugins](writing-plugins.md).
+*sync*. None is always "no opinion". What they are given is [at the end](#the-objects). See [writing plugins](writing-plugins.md).
 
 """
 
 
 def hooks_page() -> str:
     """Return docs/hooks.md."""
-    return HEAD + "\n".join(_hook_lines()) + "\n"
+    return HEAD + "\n".join([*_hook_lines(), *object_lines()]) + "\n"
 
 
 def _hook_lines() -> Iterator[str]:
@@ -148,8 +149,8 @@ def _words(one: Declaration) -> str:
 
 
 def _default(one: Declaration) -> str:
-    if one.default is None or one.default == () or one.default == "":
+    if one.default is None or one.default in ((), "", {}):
         return "none"
     if isinstance(one.default, bool):
         return str(one.default).lower()
-    return f"`{', '.join(one.default) if isinstance(one.default, tuple) else one.default}`"
+    return f"`{', '.join(map(str, one.default)) if isinstance(one.default, tuple) else one.default}`"

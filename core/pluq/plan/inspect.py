@@ -81,7 +81,8 @@ def plugin_faults(plan: Plan) -> list[str]:
     try:
         return list(plan.check())
     except TemporaryFailure as error:
-        return [str(error)]
+        cause = error.__cause__
+        return [f"{error} in check: {type(cause).__name__}: {cause}" if cause else str(error)]
 
 
 def shared_ports(site: Site) -> Iterator[str]:

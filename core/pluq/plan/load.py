@@ -22,6 +22,7 @@ from typing import Any
 import pluggy
 
 from pluq.config import Home
+from pluq.config.settings import declarations
 from pluq.config.table import nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs import HOOKS, PROJECT, SYNC
@@ -47,7 +48,16 @@ def site_files(home: Home) -> Mapping[str, str]:
 def load_class(name: str, home: Home) -> type[Plugin[Any]]:
     """Return the checked plugin class of that name. Raises ConfigError: not there, cannot be imported, or faulty."""
     files = site_files(home)
-    plugin = _from_file(name, files[name]) if name in files else _from_entry_point(name, files)
+    if name in files:
+        return load_file(name, files[name])
+    plugin = _from_entry_point(name, files)
+    check_class(name, plugin)
+    return plugin
+
+
+def load_file(name: str, path: str) -> type[Plugin[Any]]:
+    """Return the checked plugin class of a file. Raises ConfigError."""
+    plugin = _from_file(name, path)
     check_class(name, plugin)
     return plugin
 
@@ -114,6 +124,10 @@ def check_class(name: str, plugin: type[Plugin[Any]]) -> None:
     where = getattr(sys.modules.get(plugin.__module__), "__file__", None) or plugin.__module__
     if getattr(plugin, "name", None) != name:
         raise ConfigError(where, f"the class says name = {getattr(plugin, 'name', None)!r}, it is enabled as {name!r}")
+    try:
+        declarations(plugin.settings_class)
+    except TypeError as error:
+        raise ConfigError(where, f"plugin {name!r}: {error}", line_of(plugin.settings_class)) from error
     methods = hook_methods(plugin)
     for hook_name, method in methods.items():
         problem = method_problem(hook_name, method)
@@ -124,6 +138,17 @@ def check_class(name: str, plugin: type[Plugin[Any]]) -> None:
         if inspect.isfunction(own) and hook_name not in methods:
             line = own.__code__.co_firstlineno
             raise ConfigError(where, f"plugin {name!r}: {hook_name} bears a hook's name and is not marked @hook", line)
+    has_commands = plugin.cli_commands.__func__ is not Plugin.cli_commands.__func__  # type: ignore[attr-defined]  # class methods
+    if not methods and not has_commands:
+        raise ConfigError(where, f"plugin {name!r} has no method marked @hook, so it would do nothing", line_of(plugin))
+
+
+def line_of(owner: type) -> int | None:
+    """Return the line of a class in its file, None where that cannot be known."""
+    try:
+        return inspect.getsourcelines(owner)[1]
+    except (OSError, TypeError):
+        return None
 
 
 def method_problem(hook_name: str, method: Callable[..., Any]) -> str | None:
@@ -131,7 +156,10 @@ def method_problem(hook_name: str, method: Callable[..., Any]) -> str | None:
     if hook_name not in HOOKS:
         return f"there is no hook {hook_name}{nearest(hook_name, HOOKS)}"
     known = list(inspect.signature(HOOKS[hook_name]).parameters)
-    for parameter in list(inspect.signature(method).parameters.values())[1:]:
+    parameters = list(inspect.signature(method).parameters.values())
+    if not parameters or parameters[0].name in known:
+        return f"{hook_name} is a method: its first parameter is self"
+    for parameter in parameters[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return f"{hook_name} takes *{parameter.name}; name the parameters that it needs: {', '.join(known)}"
         if parameter.name not in known:

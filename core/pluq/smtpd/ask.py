@@ -28,6 +28,7 @@ from pluq.hookspecs.verdicts import (
     reply_line,
 )
 from pluq.mail.address import parse_parameters
+from pluq.plan.chain import VERDICTS, refuse_others, told
 from pluq.queue.refusal import QueueRefusal
 from pluq.smtpd import replies, verbs
 from pluq.smtpd.connection import Connection
@@ -143,14 +144,19 @@ async def run_verb(smtp: SmtpSession, handler: Callable[..., Any], argument: byt
     """
     try:
         answer = await handler(smtp.session, argument, Connection(smtp))
+        if answer is not None:
+            refuse_others(answer, (*VERDICTS, bytes))
     except ClientGone:
         raise
     except Exception as error:
-        smtp.log(f"a plugin's verb failed: {type(error).__name__}: {error}")
+        smtp.log(f"a plugin's verb {verb.upper()} failed: {told(error, getattr(handler, '__name__', ''))}")
         answer = PLUGIN_FAILED
     if not isinstance(answer, bytes):
         passes(smtp, answer, reason=verb)
-    elif answer[:1] in (b"4", b"5"):
+        return
+    if not answer.endswith(b"\r\n"):
+        answer += b"\r\n"
+    if answer[:1] in (b"4", b"5"):
         smtp.refuse(answer, verb)
     else:
         smtp.reply(answer)

@@ -20,6 +20,7 @@ from pluq.plan import EMPTY, Plan
 from pluq.plan.load import check_class
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.smtp_session import Talk, blur
+from pluq.testing.waits import refused_waits
 
 MESSAGE = b"Subject: hi\r\n\r\nhello\r\n.\r\n"
 HOSTILE = b'\xff\x01 <>"%{}$()`;' * 12
@@ -83,8 +84,9 @@ class Conformance:
 
     def test_the_class_can_be_loaded_and_says_what_it_is(self) -> None:
         check_class(self.plugin.name, self.plugin)
-        assert (self.plugin.__doc__ or "").strip()
-        assert all(one.help.endswith(".") for one in declarations(self.plugin.settings_class))
+        assert (self.plugin.__doc__ or "").strip(), "the class has no docstring; `pluq plugins` shows its first line"
+        for one in declarations(self.plugin.settings_class):
+            assert one.help.endswith("."), f"the help of the setting {one.name} is no sentence: {one.help!r}"
 
     async def test_in_shadow_mode_nobody_can_tell_that_it_is_there(self) -> None:
         shadow, without = Talk(plan=await self.started(mode="shadow")), Talk(plan=EMPTY)
@@ -95,6 +97,14 @@ class Conformance:
         for script in (PLAIN, NASTY):
             for line in await converse(script, await self.started()):
                 assert REPLY_LINE.fullmatch(line), line
+
+    async def test_nothing_waits_where_all_sessions_would_wait_with_it(self) -> None:
+        plan = await self.started()
+        with refused_waits() as refused:
+            await converse(PLAIN, plan)
+        assert not refused, (
+            f"{self.plugin.name} would hold up all sessions: use async, or asyncio.to_thread\n{refused[0]}"
+        )
 
     async def test_a_client_that_hangs_up_at_any_wait_leaves_nothing_behind(self) -> None:
         for cut in range(len(PLAIN)):

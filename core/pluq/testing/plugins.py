@@ -1,7 +1,11 @@
-"""Plugin instances and plans for tests, without a home: `plan_of(make_plugin(Size, databytes=100))`."""
+"""Plugin instances and plans for tests, without a home: `plan_of(make_plugin(Size, databytes=100))`.
+
+What plugins log, and why one has failed, is printed, so that pytest shows it below a test that fails.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,8 +17,15 @@ from pluq.config.table import Table
 from pluq.hookspecs import Context, Plugin
 from pluq.plan import Plan
 from pluq.plan.compile import assemble, process_resolver
+from pluq.plan.load import load_file
 
 P = TypeVar("P", bound=Plugin[Any])
+
+
+def load_plugin(path: str | os.PathLike[str]) -> Any:
+    """Return the plugin class of a single file, `load_plugin("plugins/nonames.py")`, checked as a site's is. Raises ConfigError."""
+    folder, name = os.path.split(os.fspath(path))
+    return load_file(name.removesuffix(".py"), os.path.join(folder, name))
 
 
 def make_plugin(
@@ -22,7 +33,7 @@ def make_plugin(
     *,
     home: Home | None = None,
     role: str = "smtpd",
-    log: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = print,
     resolver: Callable[[], Any] = process_resolver,
     authserv_id: str = "mx.example.org",
     **settings: Any,
@@ -45,7 +56,7 @@ def plan_of(
     *plugins: Plugin[Any],
     mode: str = "enforce",
     on_error: str = "defer",
-    log: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = print,
 ) -> Plan:
     """Return the plan of these instances in this order, as a profile that lists them; `mode` and `on_error` are those of all of them."""
     tables = {plugin.name: Table("test", plugin.name, {"mode": mode, "on_error": on_error}) for plugin in plugins}
