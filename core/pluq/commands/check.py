@@ -16,10 +16,11 @@ def main() -> int:
     import argparse
     import json
 
+    from pluq.commands.help_text import HelpText
     from pluq.config import Home
     from pluq.supervisor import check
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument("--json", action="store_true", help="answer with one JSON object")
     options = parser.parse_args()

@@ -119,7 +119,9 @@ def main() -> int:
 def parse_arguments() -> Namespace:
     import argparse
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from pluq.commands.help_text import HelpText
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", default="home", help="the folder to use (default: ./home)")
     parser.add_argument("--once", action="store_true", help="stop after the first delivery")
     parser.add_argument(

@@ -33,10 +33,11 @@ def main() -> int:
     import argparse
     import asyncio
 
+    from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home, home_of
     from pluq.errors import PluqError
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("domain", metavar="DOMAIN")
     parser.add_argument("--host", metavar="NAME", help="the name of this host (default: control/me)")
     parser.add_argument("--ip", metavar="ADDRESS", type=address, action="append", help="a public address of this host")

@@ -12,9 +12,10 @@ import sys
 def main() -> int:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.plan import document
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("page", choices=["hooks", "settings"])
     page = parser.parse_args().page
     sys.stdout.write(document.hooks_page() if page == "hooks" else document.settings_page())

@@ -49,7 +49,9 @@ def main() -> int:
 def make_parser() -> ArgumentParser:
     import argparse
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from pluq.commands.help_text import HelpText
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.error = usage  # type: ignore[method-assign]  # 2 is what argparse exits with, qmail's programs with 100
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help="whom the mail is for")
     parser.add_argument("--session", metavar="FILE", help="replay this dialogue instead (- is standard input)")

@@ -78,12 +78,11 @@ def make_parser() -> ArgumentParser:
     import argparse
     import socket
 
+    from pluq.commands.help_text import HelpText
     from pluq.supervisor.starters import STARTERS
 
     profiles = "\n".join(f"    {name:<11} {starter.what}" for name, starter in STARTERS.items())
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").format(profiles=profiles), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").format(profiles=profiles), formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument(
         "--me", metavar="NAME", help=f"full name of this host (default: what control/me says, else {socket.getfqdn()})"

@@ -16,7 +16,9 @@ from pluq.config import Home
 def main() -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from pluq.commands.help_text import HelpText
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument("--destdir", metavar="DIR", default="", help="install below this folder, for a package")
     parser.add_argument("--sendmail", action="store_true", help="link /usr/sbin/sendmail and /usr/lib/sendmail to ours")

@@ -14,11 +14,12 @@ from pluq.config import Home
 def main() -> int:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.supervisor.distribution import Brought
     from pluq.supervisor.instcheck import complaints
     from pluq.supervisor.manifest import entries
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     options = parser.parse_args()
     home = Home(os.path.abspath(options.home)) if options.home else Home.from_environment()

@@ -21,11 +21,12 @@ def main() -> int:
     import argparse
     import json
 
+    from pluq.commands.help_text import HelpText
     from pluq.errors import PluqError
     from pluq.migrate import report, write
     from pluq.migrate.survey import NotASite
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("home", metavar="HOME", help="a qmail home, or the root of a copied file system")
     parser.add_argument("--json", action="store_true", help="answer with one JSON object")
     parser.add_argument("--root", metavar="DIR", help="the root of the file system that HOME belongs to")

@@ -30,8 +30,19 @@ USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq PLUGIN COMMAND [ARGUMENT]..
 
 
 def overview() -> str:
+    from textwrap import fill
+
     width = max(map(len, VERBS))
-    return USAGE + "\n" + "".join(f"  {verb:<{width}}  {line}\n" for verb, line in VERBS.items())
+    indent = " " * (width + 4)
+    lines = (fill(f"  {verb:<{width}}  {line}", 79, subsequent_indent=indent) for verb, line in VERBS.items())
+    return f"{USAGE}\n" + "\n".join(lines) + "\n"
+
+
+def unknown(word: str) -> str:
+    """Return what is said of a word that is neither verb nor plugin."""
+    from pluq.config.table import nearest
+
+    return f"pluq: no verb {word!r}{nearest(word, VERBS)}\n"
 
 
 def main() -> int:
@@ -55,5 +66,5 @@ def main() -> int:
         status = run_plugin_command(arguments[0], arguments[1:])
         if status is not None:
             return status
-    sys.stderr.write(overview() if not arguments else f"pluq: no verb {arguments[0]!r}\n{overview()}")
+    sys.stderr.write(f"{unknown(arguments[0])}{overview()}" if arguments else overview())
     return 100

@@ -27,9 +27,20 @@ def main() -> int:
         sys.argv = [f"{sys.argv[0]} {verb}", *arguments[1:]]
         code: int = importlib.import_module(f"pluq.commands.{MODULES.get(verb, STEERING)}").main()
         return code
-    asked = arguments[:1] in (["-h"], ["--help"])
     overview = "usage: pluq queue VERB [ARGUMENT]...\n\n" + "".join(
         f"  {verb:<7}  {line}\n" for verb, line in VERBS.items()
     )
-    (sys.stdout if asked else sys.stderr).write(overview)
-    return 0 if asked else 100
+    if arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(overview)
+        return 0
+    sys.stderr.write(f"{fault(arguments[0])}\n`pluq queue --help` lists the verbs\n" if arguments else overview)
+    return 100
+
+
+def fault(word: str) -> str:
+    """Return what is wrong with a first word that is no verb."""
+    from pluq.config.table import nearest
+
+    if word.startswith("-"):
+        return f"pluq queue: {word}: options come after the verb: pluq queue list {word}"
+    return f"pluq queue: no verb {word!r}{nearest(word, VERBS)}"

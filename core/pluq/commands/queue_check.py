@@ -23,11 +23,12 @@ def main() -> int:
     import argparse
     import os
 
+    from pluq.commands.help_text import HelpText
     from pluq.config import Home
     from pluq.errors import TemporaryFailure
     from pluq.supervisor.queue_check import unused
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument("--repair", action="store_true", help="mend what is wrong")
     parser.add_argument("--split", metavar="N", type=int, help="number of folders below mess/ (default: as it looks)")

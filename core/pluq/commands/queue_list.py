@@ -31,12 +31,13 @@ HEADER_BYTES = 65536
 def main() -> int:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home, add_selection, home_of, selection_of
     from pluq.errors import PluqError
     from pluq.queue.layout import QueueLayout
 
     wants_one = sys.argv[0].endswith("show")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     if wants_one:
         parser.add_argument("number", type=int, help="the number of the message, as in the log")
     else:

@@ -57,13 +57,14 @@ class Refused(Exception):
 def main() -> int:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home, add_selection, home_of, selection_of
     from pluq.errors import PluqError
     from pluq.queue.layout import QueueLayout
     from pluq.send.startup import CannotStartError
 
     verb = sys.argv[0].rpartition(" ")[2]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     add_selection(parser)
     add_home(parser)
     parser.add_argument("--all", action="store_true", help="every message in the queue")

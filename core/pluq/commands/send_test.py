@@ -65,9 +65,10 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("address", metavar="ADDRESS", help="who shall get it")
     parser.add_argument(
         "--from", dest="sender", metavar="ADDRESS", help="the sender (default: postmaster at control/me)"

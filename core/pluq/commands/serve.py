@@ -2,17 +2,19 @@
 
 Checks the configuration, binds the ports and sockets, forks the roles, each as its own user, and keeps them running:
 
-    smtpd    qmaild   accepts mail                        run/qmqp, run/lease -> queue
-    qmtpd    qmaild   accepts mail by QMTP and QMQP       (where a profile has one of these protocols)
-    pop3d    qmailp   gives mail to its owners            run/logins -> logins; (where a profile has this protocol)
-    logins   root     starts checkpassword for pop3d
-    queue    qmailq   owns the queue directory            run/todo -> send
-    send     qmails   decides who gets it and when        run/lspawn, run/rspawn; takes orders on run/send
-    lspawn   root     delivers here, as each recipient    (the current user in a stack of one user)
-    rspawn   qmailr   delivers elsewhere
-    keys     root     hands private keys to smtpd and rspawn           (not in a stack of one user)
-    status   qmaill   the status page, figures and health              (where [status] says `listen`)
-    census   qmails   counts the queue for it
+    smtpd   qmaild  accepts mail, and hands it to queue
+    qmtpd   qmaild  accepts mail by QMTP and QMQP, for profiles that say so
+    pop3d   qmailp  gives mail to its owners, for profiles that say so
+    logins  root    starts checkpassword for pop3d
+    queue   qmailq  owns the queue directory, and tells send
+    send    qmails  decides who gets it and when; takes orders on run/send
+    lspawn  root    delivers here, as each recipient
+    rspawn  qmailr  delivers elsewhere
+    keys    root    hands private keys to smtpd and rspawn
+    status  qmaill  the status page, figures and health, if [status] has `listen`
+    census  qmails  counts the queue for it
+
+They speak through the sockets in run/. In a stack of one user all of them are that user.
 
 TERM drains and stops; HUP re-reads the control files and pluq.toml, and listens where that says now; ALRM tries everything again now.
 The lines of qmail-send go to standard output, the supervisor's own to standard error. Under systemd: Type=notify, sockets may be passed.
@@ -71,10 +73,11 @@ class Sockets:
 def main() -> int:
     import argparse
 
+    from pluq.commands.help_text import HelpText
     from pluq.config import Home
     from pluq.errors import ConfigError
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     where = "listen here (default: what the profiles say, without profiles 0.0.0.0:25)"
     parser.add_argument("--listen", metavar="ADDR:PORT", action="append", default=[], help=where)

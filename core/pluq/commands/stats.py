@@ -24,7 +24,9 @@ DEFAULT_TOP = 10
 def main() -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    from pluq.commands.help_text import HelpText
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     parser.add_argument("logs", metavar="LOG", nargs="*", help="a file, a folder of multilog or svlogd, or -")
     parser.add_argument("--since", metavar="WHEN", type=moment, help="leave out what is older")
     parser.add_argument("--until", metavar="WHEN", type=moment, help="leave out what is not older")
