@@ -8,7 +8,6 @@ Source: RFC 6376 sections 3.5, 6.1.1 and 8.15; RFC 8301; RFC 8463.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -149,12 +148,11 @@ def _printable(value: bytes) -> str:
 
 def check_cover(signature: Signature, fields: list[HeaderField], subject_needed: bool) -> None:
     """Raise Unacceptable if the message shows a field that the signature seems to cover and does not."""
-    there = Counter(field.name for field in fields)
-    signed = Counter(signature.signed)
-    if there[b"from"] > signed[b"from"]:
+    there, signed = [field.name for field in fields], signature.signed
+    if there.count(b"from") > signed.count(b"from"):
         raise Unacceptable(Code.UNSIGNED_FROM)
-    for name in SINGLE & signed.keys():
-        if there[name] > signed[name]:
+    for name in SINGLE.intersection(signed):
+        if there.count(name) > signed.count(name):
             raise Unacceptable(Code.DOUBLED, name.decode())
-    if subject_needed and there[b"subject"] and not signed[b"subject"]:
+    if subject_needed and b"subject" in there and b"subject" not in signed:
         raise Unacceptable(Code.UNSIGNED_SUBJECT)

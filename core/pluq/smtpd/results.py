@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pluq.hookspecs.message import HeaderField, Message
 from pluq.hookspecs.results import AuthResult
@@ -24,6 +25,9 @@ _PIECE = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 MAX_VALUE = 320
 MAX_REASON = 200
 
+# Few domains send most of the mail, and all of a property but b= is the same in each of their messages. An entry takes a kilobyte at most.
+KEPT_PROPERTIES = 1024
+
 
 def render(authserv_id: str, results: Sequence[AuthResult]) -> bytes:
     """Return the whole field with LF line ends; "none" where nothing was checked."""
@@ -33,15 +37,18 @@ def render(authserv_id: str, results: Sequence[AuthResult]) -> bytes:
 
 def render_one(result: AuthResult) -> str:
     """Return one result, as `spf=pass smtp.mailfrom=joe@example.org`."""
-    from authres.core import AuthenticationResult, AuthenticationResultProperty
+    from authres.core import AuthenticationResult
 
-    properties = [
-        AuthenticationResultProperty(kind, name, _UNSAFE.sub("?", value)[:MAX_VALUE])
-        for kind, name, value in result.properties
-        if value
-    ]
     reason = _UNSAFE_TEXT.sub("?", result.reason)[:MAX_REASON] or None
-    return str(AuthenticationResult(result.method, result=result.result, reason=reason, properties=properties))
+    verdict = str(AuthenticationResult(result.method, result=result.result, reason=reason))
+    return " ".join([verdict, *(render_property(*one) for one in result.properties if one[2])])
+
+
+@lru_cache(KEPT_PROPERTIES)
+def render_property(kind: str, name: str, value: str) -> str:
+    from authres.core import AuthenticationResultProperty
+
+    return str(AuthenticationResultProperty(kind, name, _UNSAFE.sub("?", value)[:MAX_VALUE]))
 
 
 def authserv_id_of(value: bytes) -> bytes:

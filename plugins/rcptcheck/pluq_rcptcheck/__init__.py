@@ -124,10 +124,13 @@ class RcptCheck(Plugin[Settings]):
 
     def kept(self, path: str, read: Callable[[str], Any]) -> Any:
         """Return what a file says, read again when it changes; `path` is relative to the qmail home."""
-        whole = os.path.join(self.context.home.path, path)
-        if whole not in self._files:
-            self._files[whole] = Fresh([whole], lambda: read(whole), self.log)
-        return self._files[whole].get(time.monotonic())
+        file = self._files.get(path)
+        if file is None:
+            file = self._files.get(path)
+        if file is None:
+            whole = os.path.join(self.context.home.path, path)
+            file = self._files[path] = Fresh([whole], lambda: read(whole), self.log)
+        return file.get(time.monotonic())
 
     def lines(self, path: str) -> frozenset[bytes] | None:
         found: frozenset[bytes] | None = self.kept(path, read_set)
