@@ -113,6 +113,16 @@ def test_a_dead_next_hop_for_a_week(rig):
     assert rig.events[-1] == f"end msg {number}"
 
 
+@pytest.mark.parametrize("info", [b"", b"sender@there.example\0", b"Fno end"])
+def test_a_sender_that_cannot_be_read_is_named_and_looked_for_later(rig, info):
+    preprocessed(rig, info=info, local=b"Tjoe@here.example\0", due=-60)
+    rig.restart()
+    rig.turns()
+
+    assert rig.events[-1] == "warning: trouble opening info/0/23; will try again later"
+    assert rig.files(23) == {"mess", "info", "local"}
+
+
 def test_a_restart_keeps_the_schedule(rig):
     times = []
     birth = rig.clock.now

@@ -151,7 +151,7 @@ class Jobs:
                 sender, birth = read_info(self.common.layout, number)
             except (OSError, ProtocolError):
                 records.close()
-                self._open_later(number, channel, path)
+                self._open_later(number, channel, self.common.layout.info(number))
                 continue
             current = (Job(self, number, channel, sender, birth), records)
             self._passes[channel] = current
