@@ -41,8 +41,13 @@ def ending(name, *_):
 
 def role(name, stubborn):
     signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else partial(ending, name))
-    signal.signal(signal.SIGHUP, lambda *_: note(f"{name} hup"))
     signal.signal(signal.SIGQUIT, lambda *_: note(f"{name} quit"))
+    if "slow" in sys.argv:
+        note(f"{name} early pid={os.getpid()}")
+        while not os.path.exists(sys.argv[1] + ".go"):
+            time.sleep(0.01)
+    signal.signal(signal.SIGHUP, lambda *_: note(f"{name} hup"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     comm = open("/proc/self/comm").read().strip()
     flags = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
     note(f"{name} start pid={os.getpid()} comm={comm} no_new_privs={flags['NoNewPrivs']} "
@@ -142,6 +147,16 @@ def test_hup_reaches_only_the_roles_that_know_it(start):
     stack.wait_lines("front hup")
     stack.stop()
     assert not stack.lines("base hup")
+
+
+def test_what_a_role_is_told_while_it_starts_it_hears_when_it_has_started(start):
+    stack = start("slow")
+    front = stack.wait_lines("front early")[0]
+    os.kill(int(front.split("pid=")[1]), signal.SIGHUP)
+    Path(f"{stack.events}.go").touch()
+    stack.wait_lines("front hup")
+    assert len(stack.lines("front early")) == 1
+    assert stack.stop() == 0
 
 
 def test_a_broken_configuration_is_not_passed_on(start):

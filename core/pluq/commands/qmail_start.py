@@ -122,7 +122,6 @@ def run_queue_daemon(home: Home, ids: Ids, sockets: QueueSockets, parent: int) -
         lambda: pluq.queue.daemon.run(home, *sockets),
         tuple(sock.fileno() for sock in sockets),
         umask=0o033,
-        passes=frozenset({signal.SIGHUP}),
     )
     Supervisor([role], Notifier({})).run()
 

@@ -129,6 +129,7 @@ class Worker:
             self.loop.add_reader(self._lifeline, leave.set)
         self.loop.add_signal_handler(signal.SIGQUIT, self._let_go, leave)
         self.loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn(self._renew()))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor had it wait for this
         for listener in self._listeners:
             gate = self._gates.get(listener.profile) or self._make_gate(self, listener.profile)
             self._gates[listener.profile] = gate

@@ -22,7 +22,8 @@ Work = Callable[[int], None]
 # A worker that cannot live must not make us fork all the time.
 RESTART_SECONDS = 1.0
 
-PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+PASSED = (*ENDING, signal.SIGHUP)
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Workers:
             os.close(self._held)
             for signum in (*PASSED, signal.SIGALRM):
                 signal.signal(signum, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the worker lifts the block of HUP when it listens
             work(self._lifeline)
             code = 0
         except BaseException:

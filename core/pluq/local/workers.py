@@ -101,6 +101,7 @@ def catch_signals(selector: selectors.BaseSelector) -> Callable[[], set[int]]:
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda number, _: caught.add(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor had it wait for this
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # dead workers show on their sockets; the kernel may forget them
     selector.register(wake_reader, selectors.EVENT_READ, lambda _: os.read(wake_reader, 64))
 

@@ -188,4 +188,5 @@ def run(home: Home, ids: Ids, sock: socket.socket) -> None:
     os.environ["PATH"] = f"{home.bin}:{os.environ.get('PATH') or PATH}"
     logins = Logins(home, ids, sock)
     signal.signal(signal.SIGHUP, logins.read_commands)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor had it wait for this
     logins.run()

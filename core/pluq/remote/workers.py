@@ -126,6 +126,7 @@ class Workers:
             loop.add_signal_handler(number, self._stopping.set)
         await self._take_plan()
         loop.add_signal_handler(signal.SIGHUP, lambda: self.keep(self._reload()))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor had it wait for this
         pulse.keep(loop)
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)

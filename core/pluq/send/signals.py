@@ -13,6 +13,8 @@ from types import FrameType
 from pluq.send.scheduler import Scheduler
 from pluq.store.control import ControlFiles
 
+NOTED = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
 
 class Signals:
     """Signals as flags, and a descriptor that wakes the loop."""
@@ -23,8 +25,9 @@ class Signals:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        for number in NOTED:
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NOTED)  # the supervisor had them wait for this
         selector.register(self._reader, selectors.EVENT_READ, self._drain)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:

@@ -332,7 +332,8 @@ def settle(role: Role, parent: int) -> None:
     if signal.SIGHUP not in role.passes:  # nothing to read again: who signals all that is called pluq must not end it
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     privileges.end_with_parent(parent)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # What we pass on waits until the role has come so far that it listens, and lifts the block: it would be its end before.
+    signal.pthread_sigmask(signal.SIG_SETMASK, role.passes)
 
 
 def close_others(keep: Sequence[int]) -> None:
