@@ -12,7 +12,7 @@ from pluq.supervisor.sockets import lock_run
 
 pytestmark = pytest.mark.integration
 
-DOWN_SECONDS = 12
+DOWN_SECONDS = 30
 
 
 class Flow:

@@ -174,13 +174,20 @@ class Stack:
         wait_until(lambda: not any(is_alive(pid) for pid in pids), "the end of all processes")
 
     def role_pids(self) -> dict[str, int]:
-        """Return the process number of each role by name."""
-        found = {}
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            try:
-                found[Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("pluq-")] = int(pid)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+        """Return the process number of each role by name. A new process is called as its parent is until it is a role: that is waited for."""
+        found: dict[str, int] = {}
+
+        def are_all_named() -> bool:
+            found.clear()
+            for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+                try:
+                    found[Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("pluq-")] = int(pid)
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+            return own not in found
+
+        own = Path(f"/proc/{self.process.pid}/comm").read_text().strip().removeprefix("pluq-")
+        wait_until(are_all_named, "a name for each role")
         return found
 
     def worker_pids(self) -> list[int]:
