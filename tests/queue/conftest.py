@@ -9,9 +9,10 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
+from tests.kills import Kill
 
 from pluq.config import Home, current_ids
 from pluq.queue.daemon import run
@@ -72,29 +73,6 @@ def in_child():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     return run
-
-
-@dataclass
-class Kill:
-    """Ends the process with SIGKILL right before the n-th call of the functions that change files."""
-
-    countdown: int
-    names: tuple[str, ...] = ("open", "link", "unlink", "rename", "write", "pwrite", "ftruncate", "fsync")
-    originals: dict[str, object] = field(default_factory=dict)
-
-    def install(self):
-        for name in self.names:
-            self.originals[name] = getattr(os, name)
-            setattr(os, name, self.stepping(self.originals[name]))
-
-    def stepping(self, function):
-        def step(*arguments, **options):
-            self.countdown -= 1
-            if self.countdown == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        return step
 
 
 @pytest.fixture

@@ -8,32 +8,12 @@ import sys
 import traceback
 
 import pytest
+from tests.kills import Kill
 
 JOE = b"joe@here.example"
 NEVER = b"never@here.example"
 LATER = b"later@there.example"
-CALLS = ("open", "link", "unlink", "rename", "write", "pwrite", "fsync", "utime")
 STEPS_MAX = 400
-
-
-class Kill:
-    """Ends the process right before the n-th call of a function that changes files, outside the test's own calls."""
-
-    def __init__(self, countdown):
-        self.countdown = countdown
-
-    def install(self):
-        for name in CALLS:
-            setattr(os, name, self.step(getattr(os, name)))
-
-    def step(self, function):
-        def call(*arguments, **options):
-            self.countdown -= 1
-            if self.countdown == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        return call
 
 
 class Journal:
