@@ -67,31 +67,37 @@ class SharedDisks(Disks):
     def __init__(self, door: socket.socket) -> None:
         super().__init__()
         self._door = door
-        self._line: socket.socket | None = None
+        self._lines: dict[int, socket.socket] = {}
         self._held: set[int] = set()
 
     def close(self) -> None:
         """Leave the syncer."""
-        if self._line is not None:
-            self._line.close()
+        for line in self._lines.values():
+            line.close()
 
     def of(self, folder: int) -> int:
         device = os.fstat(folder).st_dev
         if device in self._held:
             return device
-        if os.major(device) and self._hold(folder):  # filesystems without a disk of their own have no major number
+        is_disk = os.major(device) != 0  # filesystems without a disk of their own have no major number
+        if is_disk and self._hold(device, folder):
             self._held.add(device)
             return device
         return super().of(folder)
 
-    def _hold(self, folder: int) -> bool:
+    def _hold(self, device: int, folder: int) -> bool:
         """Have the syncer keep a folder of this disk open from now on: it hears of every write error then."""
         try:
             new = open_new(folder)
         except OSError:
             return False
         try:
-            return self._ask(HOLD, [new]) is not None
+            if device not in self._lines:
+                self._lines[device] = join(self._door, new)
+        except OSError:
+            return False
+        else:
+            return self._ask(device, HOLD, [new]) is not None
         finally:
             os.close(new)
 
@@ -100,7 +106,7 @@ class SharedDisks(Disks):
             return super().sync(device, files)
         lost: set[int] = set()
         for part in parts(files):
-            answer = self._ask(SYNC, part)
+            answer = self._ask(device, SYNC, part)
             if answer is None:
                 lost |= sync_group(None, part)
                 continue
@@ -125,10 +131,10 @@ class SharedDisks(Disks):
             for new in opened:
                 os.close(new)
 
-    def _ask(self, what: bytes, files: Sequence[int]) -> bytes | None:
+    def _ask(self, device: int, what: bytes, files: Sequence[int]) -> bytes | None:
         """Send a request and return its answer; None when the syncer is gone, and all is ours from now on."""
         try:
-            line = self._line = self._line or join(self._door)
+            line = self._lines[device]
             send_files(line, what, files)
             answer = line.recv(MOST_FILES + 1)
         except OSError:
@@ -139,11 +145,15 @@ class SharedDisks(Disks):
         return None
 
 
-def join(door: socket.socket) -> socket.socket:
-    """Return a connection to the syncer behind the door. Raises OSError."""
+def join(door: socket.socket, folder: int) -> socket.socket:
+    """Return a line to the syncer behind the door, for the disk of an open folder. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        send_files(door, JOIN, [theirs.fileno()])
+        try:
+            send_files(door, JOIN, [theirs.fileno(), folder])
+        except OSError:
+            ours.close()
+            raise
     return ours
 
 

@@ -1,14 +1,16 @@
 """The syncer: one process that waits for the disk in the name of all workers of qmail-lspawn.
 
-A worker joins through the door, a socket that all of them inherit, and has a line of its own from then on. Packets, each with open files:
+A worker joins through the door, a socket that all of them inherit, and has a line of its own for each disk from then on. Packets, each with
+open files:
 
-    door     j   the far end of a new line
-    line     h   a folder of a disk that will be written to: it is kept open, so that no write error is missed
-             s   files, or folders, of one disk: make them safe
+    door     j   the far end of a new line, and a folder of the disk that the line is for
+    line     h   a folder of the disk, which will be written to: it is kept open, so that no write error is missed
+             s   files, or folders: make them safe
     answer       1 where the disk is held, 0 where it must be held again; then for each file 0 safe, 1 not
 
-What has come for a disk while it was busy forms the next group, which is synced by whatever is cheaper (queue.groupsync). Each disk has a thread,
-so a slow one holds up nobody who uses another one.
+Each disk has a thread, so a slow one holds up nobody who uses another one. What has come on its lines while it was busy forms the next
+group, which is synced by whatever is cheaper (queue.groupsync). No other thread has a part in that: handing over each request cost as much
+as the rest of it.
 
 It is nobody in particular (qmailp) and has nothing but descriptors to sync; when it dies, workers sync by themselves, and the next worker
 gets a new one. It ends when nobody holds the door any more.
@@ -24,8 +26,7 @@ import selectors
 import socket
 import threading
 import traceback
-from queue import Empty, SimpleQueue
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pluq.local.disks import HOLD, JOIN, MOST_FILES, SAFE, SYNC, sync_group
 from pluq.local.packets import receive
@@ -36,19 +37,30 @@ IDLE_SECONDS = 20.0
 GROUP_FILES = 512
 LOST = 1
 PACKET_BYTES = 16
+JOIN_FILES = 2
+
+
+class Request(NamedTuple):
+    """What a worker asks for, and the line on which it waits for the answer. The files are ours to close."""
+
+    line: socket.socket
+    what: bytes
+    files: list[int]
 
 
 class Disk:
-    """One disk and the requests for it. `group` syncs many files at once while the disk is held."""
+    """One disk, the lines of its workers, and the thread that serves them. `group` syncs many files at once while the disk is held."""
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[tuple[socket.socket, bytes, list[int]]] = SimpleQueue()
+        self._lines = selectors.DefaultSelector()
+        self._buffer = bytearray(PACKET_BYTES)
         self._group: GroupSync | None = None
         self._held = -1
         threading.Thread(target=self._run, daemon=True).start()
 
-    def add(self, line: socket.socket, what: bytes, files: list[int]) -> None:
-        self._requests.put((line, what, files))
+    def add(self, line: socket.socket) -> None:
+        """Serve one more worker. Called by another thread: the kernel takes it while ours waits."""
+        self._lines.register(line, selectors.EVENT_READ)
 
     def _run(self) -> None:
         try:
@@ -59,18 +71,36 @@ class Disk:
 
     def _serve(self) -> NoReturn:
         while True:
-            try:
-                waiting = [self._requests.get(timeout=IDLE_SECONDS if self._group else None)]
-            except Empty:
+            ready = self._lines.select(IDLE_SECONDS if self._group else None)
+            if not ready and self._group:
                 self._let_go()
-                continue
-            count = len(waiting[0][2])
-            while count < GROUP_FILES and not self._requests.empty():
-                waiting.append(self._requests.get())
-                count += len(waiting[-1][2])
+            waiting: list[Request] = []
+            count = 0
+            for key, _ in ready:
+                assert isinstance(key.fileobj, socket.socket)
+                request = self._hear(key.fileobj)
+                if request is not None:
+                    waiting.append(request)
+                    count += len(request.files)
+                if count >= GROUP_FILES:
+                    break
             self._carry_out(waiting)
 
-    def _carry_out(self, waiting: list[tuple[socket.socket, bytes, list[int]]]) -> None:
+    def _hear(self, line: socket.socket) -> Request | None:
+        """Take one request; None at the end of the line."""
+        try:
+            what, files = receive(line, self._buffer, most_files=MOST_FILES)
+        except OSError:
+            what, files = b"", []
+        if what in (HOLD, SYNC) and files:
+            return Request(line, what, files)
+        self._lines.unregister(line)
+        line.close()
+        for file in files:
+            os.close(file)
+        return None
+
+    def _carry_out(self, waiting: list[Request]) -> None:
         wanted = [file for _, what, files in waiting if what == SYNC for file in files]
         was_held = self._group is not None
         lost = sync_group(self._group, wanted) if wanted else set()
@@ -93,44 +123,31 @@ class Disk:
 
 
 class Syncer:
-    """The loop: takes workers and their requests, gives each to its disk."""
+    """Takes workers and gives each to its disk."""
 
     def __init__(self, door: socket.socket) -> None:
         self.door = door
-        self.selector = selectors.DefaultSelector()
         self.disks: dict[int, Disk] = {}
-        self._buffer = bytearray(PACKET_BYTES)
 
     def serve(self) -> None:
         """Serve until nobody holds the door."""
-        self.selector.register(self.door, selectors.EVENT_READ)
+        buffer = bytearray(PACKET_BYTES)
         while True:
-            for key, _ in self.selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if not self._hear(sock) and sock is self.door:
-                    return
+            try:
+                what, files = receive(self.door, buffer, most_files=MOST_FILES)
+            except OSError:
+                return
+            if not what:
+                return
+            if what == JOIN and len(files) == JOIN_FILES:
+                line, folder = files
+                self._disk_of(folder).add(socket.socket(fileno=line))
+                files = [folder]
+            for file in files:
+                os.close(file)
 
-    def _hear(self, sock: socket.socket) -> bool:
-        """Take one packet; False at the end of the socket."""
-        try:
-            what, files = receive(sock, self._buffer, most_files=MOST_FILES)
-        except OSError:
-            what, files = b"", []
-        if not what:
-            # A thread may be about to answer there: the last one who has the socket closes it.
-            self.selector.unregister(sock)
-        elif what == JOIN and sock is self.door and files:
-            self.selector.register(socket.socket(fileno=files.pop()), selectors.EVENT_READ)
-        elif what in (HOLD, SYNC) and sock is not self.door and files:
-            self._disk_of(files[0]).add(sock, what, files)
-            files = []
-        for file in files:
-            os.close(file)
-        return bool(what)
-
-    def _disk_of(self, file: int) -> Disk:
-        device = os.fstat(file).st_dev
+    def _disk_of(self, folder: int) -> Disk:
+        device = os.fstat(folder).st_dev
         disk = self.disks.get(device)
         if disk is None:
             disk = self.disks[device] = Disk()
