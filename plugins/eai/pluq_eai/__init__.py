@@ -56,6 +56,8 @@ class Eai(Plugin[Settings]):
     """Take, deliver and relay mail with UTF-8 addresses and header fields (SMTPUTF8)."""
 
     name = "eai"
+    # A recipient whose domain rcpthosts lists in its other form is allowed.
+    permissions = frozenset({"relay"})
     # They look at addresses, and are to see one form of each.
     before = ("badmail", "dnsbl", "greylist", "ratelimit", "rcptcheck", "spf", "spp", "srs", "tarpit")
 

@@ -46,6 +46,7 @@ DOUBLE_BOUNCE = b"#@[]"
 DELAY, MORE_DELAY, MOST_DELAY = 1.0, 0.3, 30.0
 
 _LOCAL_PART = re.compile(rb"[A-Za-z0-9$%?*^~&/\xa3#+_.=-]+")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _DOMAIN = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+")
 
 Log = Callable[[str], None]
@@ -89,7 +90,7 @@ class Chkuser:
             return None
         if address == DOUBLE_BOUNCE and "CHKUSER_DOUBLEBOUNCE" in environment:
             return None
-        if "CHKUSER_SENDER_FORMAT_NOCHECK" not in environment and not is_well_formed(address):
+        if "CHKUSER_SENDER_FORMAT_NOCHECK" not in environment and not is_well_formed(address, transaction.is_utf8):
             return self.refused(session, transaction, None, BAD_SENDER)
         if "CHKUSER_SENDER_MX_NOCHECK" in environment:
             return None
@@ -120,7 +121,7 @@ class Chkuser:
         environment, address = session.environment, recipient.address
         if not address.rpartition(b"@")[1]:
             return NO_DOMAIN
-        if "CHKUSER_RCPT_FORMAT_NOCHECK" not in environment and not is_well_formed(address):
+        if "CHKUSER_RCPT_FORMAT_NOCHECK" not in environment and not is_well_formed(address, transaction.is_utf8):
             return BAD_RECIPIENT
         # Who delivers to us need not prove by DNS that we are there.
         if recipient.allowed or "CHKUSER_RCPT_MX_NOCHECK" in environment:
@@ -205,7 +206,7 @@ def shown(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def is_well_formed(address: bytes) -> bool:
-    """Return whether an address has the characters that chkuser allows, and a domain with a dot."""
-    local, _, domain = address.rpartition(b"@")
+def is_well_formed(address: bytes, is_utf8: bool = False) -> bool:
+    """Return whether an address has the characters that chkuser allows (after SMTPUTF8 also letters of any script), and a domain with a dot."""
+    local, _, domain = (_BEYOND_ASCII.sub(b"x", address) if is_utf8 else address).rpartition(b"@")
     return _LOCAL_PART.fullmatch(local) is not None and len(domain) < 256 and _DOMAIN.fullmatch(domain) is not None

@@ -200,3 +200,11 @@ def test_no_address_breaks_the_form(address: bytes) -> None:
 
 def test_limits_that_are_no_numbers_are_none() -> None:
     assert [number(text) for text in (None, "", "x", "-1", "9" * 20, "7")] == [0, 0, 0, 0, 0, 7]
+
+
+@pytest.mark.parametrize(
+    ("address", "without", "with_it"),
+    [("дом@good.example", False, True), ("дом(@good.example", False, False), ("a@good.example", True, True)],
+)
+def test_letters_of_any_script_are_allowed_after_smtputf8(address: str, without: bool, with_it: bool) -> None:
+    assert (is_well_formed(address.encode()), is_well_formed(address.encode(), is_utf8=True)) == (without, with_it)
