@@ -166,6 +166,8 @@ def test_the_program_says_what_is_wrong_by_its_exit_code(run_program, home, layo
     assert run_program(envelope=b"X").wait(60) == 91
     os.rename(f"{layout.path}/intd", f"{layout.path}/elsewhere")
     assert run_program().wait(60) == 65
+    os.rename(f"{layout.path}/mess", f"{layout.path}/elsewhere/mess")
+    assert run_program().wait(60) == 64
     os.rename(f"{layout.path}/pid", f"{layout.path}/elsewhere/pid")
     assert run_program().wait(60) == 63
     os.rename(layout.path, f"{home.path}/elsewhere")

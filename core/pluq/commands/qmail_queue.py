@@ -139,5 +139,7 @@ def become_queue_owner() -> None:
         owner = os.stat("mess")
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
+    except FileNotFoundError:
+        return  # it will be missed when the message gets its name there
     except OSError as error:
         raise QueueRefusal(refusal.QUEUE_ERROR) from error
