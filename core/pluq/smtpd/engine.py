@@ -178,7 +178,11 @@ class Engine(SMTP):
             self.smtp = None
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
+        try:
+            waiting = work.send(None)
+        except StopIteration:  # as nearly always: nobody is told, or nobody waits
+            return
+        task = self.loop.create_task(finish_step(work, waiting))
         _running.add(task)
         task.add_done_callback(_running.discard)
 
