@@ -84,10 +84,6 @@ class Story:
         here = [self.number] if self.number is not None and not self._has_ended else []
         return here + [number for story in self._forwarded for number in story.numbers]
 
-    @property
-    def has_begun(self) -> bool:
-        return self.number is not None
-
     def feed(self, event: Event) -> Iterator[str]:
         """Yield what an event means for the message."""
         for story in self._forwarded:

@@ -158,9 +158,6 @@ class FastPath:
         paths = (layout.info(number), *(self.common.recipients_path(number, channel) for channel in CHANNELS))
         return any(os.path.lexists(path) for path in paths)
 
-    def has_waiting(self, channel: Channel) -> bool:
-        return bool(self._waiting[channel.index])
-
     def start_next(self, channel: Channel) -> bool:
         """Start one delivery on a channel that has room; False when nobody waits."""
         waiting = self._waiting[channel.index]
