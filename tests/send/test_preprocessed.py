@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from pluq.send.settings import read_settings
+
 JOE = b"joe@here.example"
 ANN = b"ann@here.example"
 FAR = b"far@there.example"
@@ -301,8 +303,22 @@ def test_hup_rereads_domains_and_concurrency(rig):
     assert "status: local 0/3 remote 0/20" in rig.lines
 
 
-def test_hup_with_an_unreadable_file_changes_nothing(rig):
+def test_the_name_of_the_host_is_what_it_was_at_the_start(rig):
+    controls = rig.home.controls
     with open(rig.home.control("me"), "wb") as file:
+        file.write(b"start.example\n")
+    rig.scheduler.common.use(read_settings(controls))
+    os.unlink(rig.home.control("me"))
+    rig.scheduler.reread(controls)
+    rig.send(b"a@start.example", b"b@other.example")
+    rig.turns()
+
+    assert rig.local.recipients == [b"a@start.example"]
+    assert rig.remote.recipients == [b"b@other.example"]
+
+
+def test_hup_with_an_unreadable_file_changes_nothing(rig):
+    with open(rig.home.control("locals"), "wb") as file:
         file.write(b"new.example\n")
     os.mkdir(rig.home.control("virtualdomains"))
     rig.scheduler.reread(rig.home.controls)

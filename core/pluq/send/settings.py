@@ -1,8 +1,8 @@
 """What the scheduler reads from the control files.
 
 At start: queuelifetime, concurrencylocal, concurrencyremote, envnoathost, bouncefrom, bouncehost, doublebounceto,
-doublebouncehost, locals, percenthack, virtualdomains. HUP reads locals, virtualdomains and the two concurrencies again; when
-one of them cannot be read, everything stays as it was.
+doublebouncehost, locals, percenthack, virtualdomains, and me, on which others fall back. HUP reads locals, virtualdomains and the two
+concurrencies again; when one of them cannot be read, everything stays as it was. me stays what it was at the start.
 
 Source: qmail-send(8), qmail-control(5); getcontrols and regetcontrols in qmail-send.c.
 """
@@ -23,35 +23,37 @@ CONCURRENCY_FILES = ("concurrencylocal", "concurrencyremote")
 
 @dataclass(frozen=True)
 class Settings:
-    """`lifetime` in seconds; `concurrency` of the local and the remote channel, before the deliverers' own limits."""
+    """`lifetime` in seconds; `concurrency` of the local and the remote channel, before the deliverers' own limits; `me` as at the start."""
 
     lifetime: int
     concurrency: tuple[int, int]
     postmaster: Postmaster
     routing: Routing
+    me: bytes | None = None
 
 
 def read_settings(controls: ControlFiles) -> Settings:
     """Return the settings. Raises ConfigError for a file that cannot be read, and when nothing says what is local."""
     envnoathost = _or(controls.line_or_me("envnoathost"), b"envnoathost")
     percenthack = controls.lines("percenthack") or ()
-    routing = Routing(local_domains(controls), controls.lines("virtualdomains") or (), percenthack, envnoathost)
+    me = controls.me()
+    routing = Routing(local_domains(controls, me), controls.lines("virtualdomains") or (), percenthack, envnoathost)
     lifetime = controls.number("queuelifetime", DEFAULT_LIFETIME)
-    return Settings(lifetime, read_concurrency(controls), read_postmaster(controls), routing)
+    return Settings(lifetime, read_concurrency(controls), read_postmaster(controls), routing, me)
 
 
 def reread(settings: Settings, controls: ControlFiles) -> Settings:
     """Return the settings with what HUP reads again. Raises ConfigError."""
-    routing = settings.routing.with_domains(local_domains(controls), controls.lines("virtualdomains") or ())
+    domains = local_domains(controls, settings.me)
+    routing = settings.routing.with_domains(domains, controls.lines("virtualdomains") or ())
     return replace(settings, routing=routing, concurrency=read_concurrency(controls))
 
 
-def local_domains(controls: ControlFiles) -> list[bytes]:
+def local_domains(controls: ControlFiles, me: bytes | None) -> list[bytes]:
     """Return the domains that are delivered here: the locals, or the name of this host alone."""
     domains = controls.lines("locals")
     if domains is not None:
         return domains
-    me = controls.me()
     if me is None:
         raise ConfigError(controls.path("locals"), "neither this file nor control/me exists")
     return [me]
