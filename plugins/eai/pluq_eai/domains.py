@@ -19,10 +19,12 @@ from dataclasses import dataclass
 
 from pluq.config import Home
 from pluq.config.acceptance import RcptHosts, read_rcpthosts
-from pluq.mail.idn import to_unicode
+from pluq.mail.idn import to_ascii, to_unicode
 from pluq.send.rewrite import LOCAL, Routing
 from pluq.send.settings import read_settings
 
+IN_EITHER_FORM = ("rcpthosts", "locals", "virtualdomains")
+AS_IN_DNS = ("badmailfrom", "smtproutes", "qmtproutes")
 FILES = ("me", "rcpthosts", "morercpthosts.cdb", "locals", "virtualdomains", "percenthack", "envnoathost")
 
 
@@ -55,11 +57,13 @@ class Domains:
 
 def misspelt(home: Home) -> Iterator[str]:
     """Yield a sentence for each line that no address will ever be equal to. Raises ConfigError."""
-    for name in ("rcpthosts", "locals", "virtualdomains"):
+    for name in (*IN_EITHER_FORM, *AS_IN_DNS):
         for line in home.controls.lines(name) or ():
-            key = line.partition(b":")[0] if name == "virtualdomains" else line
-            domain = key.rpartition(b"@")[2].removeprefix(b".")
-            if not domain.isascii() and domain != (right := to_unicode(domain)):
+            domain = line.partition(b":")[0].rpartition(b"@")[2].removeprefix(b".")
+            if domain.isascii():
+                continue
+            right = to_unicode(domain) if name in IN_EITHER_FORM else to_ascii(domain)
+            if domain != right:
                 advice = "no domain" if right is None else f"write {right.decode()}"
                 yield f"{home.control(name)}: {domain.decode('utf-8', 'backslashreplace')}: {advice}"
 

@@ -165,11 +165,15 @@ def test_lines_that_no_address_is_equal_to_are_named(home: Home) -> None:
         rcpthosts="пример.рф\nПример.рф\n.рф\nexample.org",
         locals="a..рф",
         virtualdomains="joe@bu\u0308cher.example:ann\n:x",
+        badmailfrom="@пример.рф\nспам@example.net",
+        smtproutes=".рф:relay.example\n:192.0.2.1",
     )
     assert make_plugin(Eai, home=home).check() == [
         f"{home.control('rcpthosts')}: Пример.рф: write пример.рф",
         f"{home.control('locals')}: a..рф: no domain",
         f"{home.control('virtualdomains')}: bu\u0308cher.example: write bücher.example",
+        f"{home.control('badmailfrom')}: пример.рф: write xn--e1afmkfd.xn--p1ai",
+        f"{home.control('smtproutes')}: рф: write xn--p1ai",
     ]
 
 
