@@ -42,6 +42,8 @@ FIXED_FILES = {
         "documented under this name, but the program opened authsenders; rename it if its routes are wanted",
     ),
     "servercert.cnf": (UNUSED, "only openssl read it, to make the certificate"),
+    "cache": (UNUSED, "the resolver keeps answers for as long as DNS says"),
+    "cachelifetime": (UNUSED, "the resolver keeps answers for as long as DNS says"),
     "dkim": (
         NOT_CARRIED,
         "read by the program in place of qmail-remote; put its keys into control/domainkeys/DOMAIN/SELECTOR for the plugin dkim",
@@ -134,6 +136,7 @@ LOST = {
     "CHECKRELAY": (NOT_CARRIED, "the table of addresses in MySQL is not read; see the plugin popauth for files"),
     "RELAY_CLEAR_MINUTES": (NOT_CARRIED, "the table of addresses in MySQL is not read; see popauth.seconds"),
     "OPEN_SMTP": (UNUSED, "vchkpw writes into the cdb of the rules, which is read anew when it changes"),
+    "CACHELIFETIME": (UNUSED, "the resolver keeps answers for as long as DNS says"),
     "BADMIMETYPE": (
         NOT_CARRIED,
         "attachments are not judged by their first bytes; a program in qmailqueue.program can",

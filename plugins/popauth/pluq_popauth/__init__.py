@@ -43,15 +43,17 @@ class PopAuth(Plugin[Settings]):
     """Let addresses relay from which somebody has just logged in by POP or IMAP."""
 
     name = "popauth"
-    before = ("tarpit", "dnsbl", "greylist", "badmail", "spf", "rcptcheck", "spp")
+    before = ("spp", "tarpit")  # which act before the first command too
 
     @hook
     def check(self) -> Sequence[str]:
-        """Say where logins leave no trace."""
         folder = self.settings.folder
-        if not folder.startswith("/"):
-            return [f"folder: {folder!r} does not begin with /"]
-        return [] if os.path.isdir(folder) else [f"folder: {folder} is not there"]
+        return [] if folder.startswith("/") else [f"folder: {folder!r} does not begin with /"]
+
+    @hook
+    def start(self) -> None:
+        if not os.path.isdir(self.settings.folder):
+            self.log(f"{self.settings.folder} is not there: nobody may relay by a login until it is")
 
     @hook
     def smtp_connect(self, session: Session, connection: Any) -> Verdict | None:
