@@ -42,6 +42,8 @@ tarpit.greet_delay = 1
 spp.enabled = true
 qmailqueue.filters = ["bin/mark"]
 badmail.mfcheck = 1
+milter.servers = ["unix:/nowhere"]
+milter.on_error = "skip"
 """,
     "queue": 'taps.taps = ["T:^joe@:archive@example.org"]\n',
     "send": "bounce.bouncemaxbytes = 2000\n",

@@ -110,15 +110,16 @@ class Options:
 
     @classmethod
     def decode(cls, data: bytes) -> Options:
-        """Return what the milter wants. Raises MilterError where we cannot give it."""
+        """Return what was agreed on. Raises MilterError for an older milter than we know.
+
+        Some ask for more than was offered, whatever they need: they get what we have, and an order that was not agreed on is an error when it comes.
+        """
         if len(data) < 12:
             raise MilterError("its options are cut off")
         version, actions, steps = struct.unpack_from(">III", data)
         if not OLDEST <= version <= VERSION:
             raise MilterError(f"it speaks version {version}")
-        if actions & ~ALL_ACTIONS or steps & ~ALL_STEPS:
-            raise MilterError("it wants what was not offered")
-        return cls(version, Action(actions), Step(steps))
+        return cls(version, Action(actions & ALL_ACTIONS), Step(steps & ALL_STEPS))
 
     def sends(self, command: bytes) -> bool:
         """Say whether the milter wants to see a command."""

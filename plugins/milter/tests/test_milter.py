@@ -234,7 +234,7 @@ async def test_a_milter_that_wants_to_see_less_and_answer_less_gets_its_way() ->
         (b"O", packet(b"c")),
         (b"O", packet(b"O", b"\0\0")),
         (b"O", Options(version=1).encode()),
-        (b"O", packet(b"O", struct.pack(">III", 6, 0x20, 0))),
+        (b"O", Options(version=7).encode()),
         (b"C", b"\0\0\0\0"),
         (b"C", b"\xff\xff\xff\xffx"),
         (b"M", packet(b"?")),
