@@ -25,12 +25,13 @@ ERRORS = ("EIO", "ENOSPC", "EMFILE", "ENOMEM")
 REFUSAL = b"421 not now\r\n"
 LETTERS = (PLAIN, MIXED)
 ROLE_SECONDS = 10.0
+START_SECONDS = 60.0
 T = TypeVar("T")
 
 
 def pid_of(system: System, role: str) -> int:
     """Return the process of a role, waiting for one that starts anew; for a worker a message is sent to have one."""
-    deadline = time.monotonic() + ROLE_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         found = system.stack.worker_pids() if role == "worker" else [system.stack.role_pids().get(role, 0)]
         if found and found[0]:

@@ -20,7 +20,7 @@ from tests.torture.system import JOE, System, new_system
 MOST_MIB = 128
 CHUNK = b"x" * 998 + b"\r\n"
 RESERVED_FILES = 500
-HURRY_SECONDS = 10.0
+HURRY_SECONDS = 30.0
 
 
 class Watch:
