@@ -15,7 +15,7 @@ as the rest of it.
 It is nobody in particular (qmailp) and has nothing but descriptors to sync; when it dies, workers sync by themselves, and the next worker
 gets a new one. It ends when nobody holds the door any more.
 
-Source: DESIGN "Durability"; syncfs(2).
+Source: docs/internals.md, "Local delivery"; syncfs(2).
 """
 
 from __future__ import annotations

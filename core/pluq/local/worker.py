@@ -9,7 +9,7 @@ A crash at any point leaves at most files in tmp/ and messages in new/ that were
 processes of the user may kill the worker (its deliveries are then put off), but not look into it: the kernel forbids that to a
 process that changed its user.
 
-Source: qmail-local(8), qmail-lspawn(8); DESIGN "Durability"; performance of group commit in docs/internals.md.
+Source: qmail-local(8), qmail-lspawn(8); docs/internals.md, "Local delivery".
 """
 
 from __future__ import annotations
