@@ -21,6 +21,9 @@ PACKET_BYTES = 1 << 17
 PACKET_FILES = 64
 ANSWER_FIELDS = 3
 ORDER_FIELDS = len(Order._fields)
+WAIT = int(socket.MSG_CMSG_CLOEXEC)
+DO_NOT_WAIT = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+"""Of `receive`. As plain numbers: to join the named ones takes Python longer than the kernel takes for the packet."""
 
 
 class Answer(NamedTuple):
@@ -72,12 +75,10 @@ def decode_answers(packet: bytes) -> list[Answer]:
 
 
 def receive(
-    sock: socket.socket, buffer: bytearray | mmap, flags: int = 0, most_files: int = PACKET_FILES
+    sock: socket.socket, buffer: bytearray | mmap, flags: int = WAIT, most_files: int = PACKET_FILES
 ) -> tuple[bytes, list[int]]:
     """Return the next packet and the files that came with it; an empty packet is the end."""
-    length, ancillary, _, _ = sock.recvmsg_into(
-        [buffer], socket.CMSG_SPACE(4 * most_files), flags | socket.MSG_CMSG_CLOEXEC
-    )
+    length, ancillary, _, _ = sock.recvmsg_into([buffer], socket.CMSG_SPACE(4 * most_files), flags)
     files: list[int] = []
     for _, _, data in ancillary:
         files += memoryview(data).cast("i")

@@ -45,7 +45,7 @@ class Identity:
 
 @dataclass
 class Worker:
-    """One process and what it has to do. `queue` holds jobs that its socket did not take yet."""
+    """One process and what it has to do. `queue` holds jobs that its socket did not take yet; it is `blocked` when it takes no more."""
 
     pid: int
     sock: socket.socket
@@ -54,6 +54,7 @@ class Worker:
     queue: deque[tuple[bytes, int]] = field(default_factory=deque)
     served: int = 0
     retired: bool = False
+    blocked: bool = False
 
 
 class Pool:
@@ -125,13 +126,16 @@ class Pool:
             try:
                 worker.sock.sendmsg([b"".join(packet for packet, _ in jobs)], rights, socket.MSG_NOSIGNAL)
             except BlockingIOError:
+                worker.blocked = True
                 self.watch(worker, True)
                 return
             except OSError:  # it has died; its socket will say so too
                 return
             for _ in range(count):
                 close(queue.popleft()[1])
-        self.watch(worker, False)
+        if worker.blocked:
+            worker.blocked = False
+            self.watch(worker, False)
 
     # -- hearing
 

@@ -38,6 +38,7 @@ GROUP_FILES = 512
 LOST = 1
 PACKET_BYTES = 16
 JOIN_FILES = 2
+AT_ONCE = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
 
 class Request(NamedTuple):
@@ -109,7 +110,7 @@ class Disk:
                 self._hold(files[0])
             answer = bytes([was_held or what == HOLD, *(LOST if file in lost else SAFE for file in files)])
             with contextlib.suppress(OSError):  # the worker has died
-                line.send(answer, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+                line.send(answer, AT_ONCE)
             for file in files:
                 os.close(file)
 

@@ -34,6 +34,7 @@ from pluq.local.group import Group
 from pluq.local.order import Order
 from pluq.local.output import Captured, Output, Programs
 from pluq.local.packets import (
+    DO_NOT_WAIT,
     PACKET_BYTES,
     Answer,
     decode_deliveries,
@@ -99,7 +100,7 @@ def packets(sock: socket.socket) -> Iterable[list[tuple[bytes, list[int]]]]:
             if files >= MOST_FILES:
                 break
             try:
-                packet = receive(sock, buffer, socket.MSG_DONTWAIT)
+                packet = receive(sock, buffer, DO_NOT_WAIT)
             except BlockingIOError:
                 break
         if batch:
