@@ -91,3 +91,27 @@ def test_config_shows_where_each_value_came_from(home: Path) -> None:
     assert from_base["value"] == ["size"]
     assert from_base["source"].endswith("pluq.toml:2")
     assert "no profile 'mxx'; did you mean 'mx'?" in run("config", "show", "mxx", "--home", str(home)).stderr
+
+
+def test_where_there_is_no_home_nothing_is_made(tmp_path: Path) -> None:
+    for verb in ("serve", "check"):
+        answer = run(verb, "--home", f"{tmp_path}/none")
+        assert answer.returncode != 0
+        said = (answer.stdout + answer.stderr).strip()
+        assert said.endswith(f"{tmp_path}/none: no qmail home here: make one with `pluq init --home DIR`")
+        assert "\n" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_cannot_be_meant_are_refused_in_a_sentence(home: Path) -> None:
+    for words, sentence in (
+        (("dns", "bad domain"), "'bad domain' is no domain, such as example.org"),
+        (("stats", "/nonexistent"), "pluq stats: /nonexistent: No such file or directory"),
+        (("queue", "show", "x", "--home", str(home)), "'x' is no number of a message"),
+        (("queue", "--home", str(home), "list"), "options come after the verb"),
+        (("config", "show", "mxx", "--home", str(home)), "no profile 'mxx'"),
+    ):
+        answer = run(*words)
+        assert answer.returncode != 0
+        assert sentence in answer.stderr
+        assert "Traceback" not in answer.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pluq.remote.tcpto import parse_records
 from pluq.testing.stack import BIN
 
 pytestmark = pytest.mark.integration
@@ -82,12 +83,23 @@ def test_remove_is_silent(deferring):
 def test_flush_forgets_who_did_not_answer(deferring, until):
     tcpto = f"{deferring.home.queue}/lock/tcpto"
     with open(tcpto, "r+b") as file:
-        file.write(bytes((192, 0, 2, 1, 5)))
+        file.write(bytes((192, 0, 2, 1, 5)) + bytes(11) + bytes((127, 0, 0, 1, 5)) + bytes(11))
     before = deferring.log.read_text().count("starting delivery")
     assert queue(deferring, "flush", "--recipient", "other.example").stdout == "1 due now\n"
     until(lambda: deferring.log.read_text().count("starting delivery") == before + 1, "one more try")
-    with open(tcpto, "rb") as file:
-        assert not any(file.read())
+    assert [one.address for one in read_records(tcpto) if one.count] == ["192.0.2.1"]
+    assert queue(deferring, "flush").stdout == "2 due now\n"
+    assert not any(one.count for one in read_records(tcpto))
+
+
+def read_records(path):
+    return parse_records(Path(path).read_bytes())
+
+
+def test_a_word_that_is_no_number_is_told_what_it_may_have_been_meant_for(deferring):
+    told = queue(deferring, "flush", "far.example")
+    assert told.returncode == 2
+    assert "--recipient far.example" in " ".join(told.stderr.split())
 
 
 def test_a_stopped_queue_obeys_as_well(deferring):
@@ -142,7 +154,8 @@ def test_another_scheduler_is_not_disturbed(deferring):
         fcntl.flock(lock, fcntl.LOCK_EX)
         told = queue(deferring, "hold", "--all")
     assert told.returncode == 111
-    assert "qmail-send is already running" in told.stderr
+    assert "qmail-send is already running, by qmail-start, and takes no orders: stop it first" in told.stderr
+    assert len(listed(deferring)) == 2
 
 
 def test_strangers_may_not_give_orders(deferring):

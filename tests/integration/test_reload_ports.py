@@ -195,3 +195,12 @@ def test_a_hup_to_every_process_ends_none(listening, until):
     assert {name: pid for name, pid in stack.role_pids().items() if name != "smtpd"} == {
         name: pid for name, pid in before.items() if name != "smtpd"
     }
+
+
+def test_what_takes_a_restart_is_told_at_a_reload(listening, until):
+    stack = listening()
+    profiles(stack, mx(stack), '[log]\nformat = "json"\n')
+    reload(stack)
+    until(lambda: "[log] has changed, and takes a restart; all else was taken now" in stack.told(), stack.told)
+    assert "[status] has changed" not in stack.told()
+    stack.stop()

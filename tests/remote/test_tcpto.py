@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pluq.remote.tcpto import FILE_BYTES, TcpTo, clear, parse_records
+from pluq.remote.tcpto import FILE_BYTES, TcpTo, clear, forget, parse_records
 
 NOW = 1_800_000_000
 HOUR = 60 << 6
@@ -104,3 +104,11 @@ def test_clearing_forgets_all(path: Path) -> None:
     path.write_bytes(record("192.0.2.1", 2, NOW) * 64)
     clear(str(path))
     assert path.read_bytes() == bytes(FILE_BYTES)
+
+
+def test_some_addresses_are_forgotten_and_the_others_are_not(path: Path) -> None:
+    path.write_bytes(b"".join(record(f"192.0.2.{number}", 2, NOW) for number in range(64)))
+    forget(str(path), {"192.0.2.0", "192.0.2.63", "198.51.100.1"})
+    assert used(path) == [(f"192.0.2.{number}", 2, NOW) for number in range(1, 63)]
+    with pytest.raises(FileNotFoundError):
+        forget(str(path.with_name("missing")), {"192.0.2.0"})

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pluq.config import Home
 
 
 def main() -> int:
@@ -28,10 +32,24 @@ def main() -> int:
     faults = [str(error) for error in check.faults(home, home.ids())]
     if os.path.isdir(home.control_dir):
         faults += [fault for fault in check.plugin_faults(home, home.ids()) if fault not in faults]
-    for warning in check.warnings(home.ids()):
+    for warning in (*check.warnings(home.ids()), *library_warnings(home)):
         sys.stderr.write(f"pluq check: warning: {warning}\n")
     if options.json:
         sys.stdout.write(json.dumps({"ok": not faults, "faults": faults}) + "\n")
     else:
         sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{home.path}: nothing wrong\n")
     return 1 if faults else 0
+
+
+def library_warnings(home: Home) -> list[str]:
+    """Return which libraries the enabled plugins miss; nothing where pluq.toml is faulty, which is told elsewhere."""
+    from pluq.config.site import read_site
+    from pluq.errors import ConfigError
+    from pluq.plan.extras import missing_libraries
+    from pluq.plan.inspect import places
+
+    try:
+        site = read_site(home)
+    except ConfigError:
+        return []
+    return list(missing_libraries(plugin for _, name in places(site) for plugin in site.role(name).plugins))

@@ -15,6 +15,7 @@ Exit codes: 0 nothing is missing; 1 something is missing or different; 111 somet
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INCOMPLETE = 1
 UNKNOWN = 111
+DOMAIN = re.compile(r"[^\s.@/]+(\.[^\s.@/]+)*")
 
 
 def main() -> int:
@@ -47,6 +49,8 @@ def main() -> int:
     options = parser.parse_args()
     home = home_of(options)
     domain = options.domain.lower().rstrip(".")
+    if not DOMAIN.fullmatch(domain):
+        parser.error(f"{options.domain!r} is no domain, such as example.org")
     try:
         us = who_we_are(home, options.host, options.ip)
         findings = asyncio.run(look(domain, us, records_of_plugins(home, domain), not options.no_fetch))

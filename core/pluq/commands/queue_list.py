@@ -32,14 +32,14 @@ def main() -> int:
     import argparse
 
     from pluq.commands.help_text import HelpText
-    from pluq.commands.queue_options import add_home, add_selection, home_of, selection_of
+    from pluq.commands.queue_options import add_home, add_selection, home_of, number, selection_of
     from pluq.errors import PluqError
     from pluq.queue.layout import QueueLayout
 
     wants_one = sys.argv[0].endswith("show")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
     if wants_one:
-        parser.add_argument("number", type=int, help="the number of the message, as in the log")
+        parser.add_argument("number", type=number, help="the number of the message, as in the log")
     else:
         add_selection(parser)
     add_home(parser)
@@ -53,9 +53,11 @@ def main() -> int:
 
         from pluq.queue.select import messages
 
-        found = messages(layout, selection_of(options), time.time())
-        for message in sorted(found, key=lambda one: (one.arrived, one.number)):
+        found = sorted(messages(layout, selection_of(options), time.time()), key=lambda one: (one.arrived, one.number))
+        for message in found:
             put(message, options.json)
+        if not found and sys.stdout.isatty():
+            sys.stdout.write("no message fits\n" if len(sys.argv) > 1 else "the queue is empty\n")
     except BrokenPipeError:
         sys.stderr.close()  # nobody reads on; the interpreter would complain
     except (OSError, PluqError) as error:

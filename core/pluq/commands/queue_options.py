@@ -24,7 +24,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
-    parser.add_argument("numbers", metavar="NUMBER", type=int, nargs="*", help="the number of a message, as in the log")
+    parser.add_argument(
+        "numbers", metavar="NUMBER", type=number, nargs="*", help="the number of a message, as in the log"
+    )
     pattern = "*@example.org or example.org; may be given more than once"
     parser.add_argument("--sender", metavar="PATTERN", action="append", default=[], help=f"{pattern}; <> for bounces")
     parser.add_argument("--recipient", metavar="PATTERN", action="append", default=[], help=f"not done yet; {pattern}")
@@ -32,6 +34,18 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--younger", metavar="AGE", type=age, help="not so old")
     parser.add_argument("--channel", choices=("local", "remote"), help="with a recipient there who is not done")
     parser.add_argument("--held", action="store_true", help="on hold")
+
+
+def number(given: str) -> int:
+    """Return the number of a message; for a word that is none, what the word may have been meant for."""
+    import argparse
+
+    if given.isdecimal() and given.isascii():
+        return int(given)
+    hint = (
+        f"; mail for it is --recipient {given}, mail from it --sender {given}" if "." in given or "@" in given else ""
+    )
+    raise argparse.ArgumentTypeError(f"{given!r} is no number of a message{hint}")
 
 
 def add_home(parser: argparse.ArgumentParser) -> None:

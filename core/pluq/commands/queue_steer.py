@@ -2,7 +2,7 @@
 
     hold      keep them in the queue and do not try to deliver them, until they are released
     release   try them again, from now on
-    flush     try them now, and forget which hosts did not answer lately
+    flush     try them now, and forget that their hosts did not answer lately
     remove    throw them away; nobody is told
     bounce    give up: the sender gets one bounce for all recipients that are not done
 
@@ -44,6 +44,11 @@ NOTHING_WORDS = {
     "remove": "could not be removed",
     "bounce": "are bouncing already",
 }
+# A scheduler of qmail-start holds the lock of the queue, and has no socket.
+NO_ORDERS = (
+    ", by qmail-start, and takes no orders: stop it first, and start it afterwards. list, show and check work meanwhile;"
+    " an ALRM to qmail-send (qmailctl flush) tries everything now"
+)
 REASON_CHARACTERS = 500
 SHOWN_RECIPIENTS = 5
 
@@ -79,12 +84,17 @@ def main() -> int:
     layout = QueueLayout(home.queue)
     reason = " ".join(getattr(options, "reason", "").split())[:REASON_CHARACTERS].encode("utf-8", "replace")
     try:
-        found = select(layout, selection)
+        hosts: set[bytes] | None = set() if verb == "flush" and not selection.is_everything else None
+        found = select(layout, selection, hosts)
         if options.dry_run:
             return dry_run(found)
+        if found and verb == "flush" and selection.channel != "local":
+            from pluq.commands.queue_flush import forget_timeouts
+
+            forget_timeouts(home, hosts)
         return Run(home, layout, verb, reason).carry_out(found, selection)
     except CannotStartError as error:
-        return complain(verb, f"{error} {error.detail}")
+        return complain(verb, f"{error}{NO_ORDERS if 'already running' in str(error) else f' {error.detail}'}")
     except (OSError, PluqError, Refused) as error:
         return complain(verb, str(error))
 
@@ -94,16 +104,29 @@ def complain(verb: str, text: str) -> int:
     return FAILED
 
 
-def select(layout: QueueLayout, selection: Selection) -> list[Message]:
-    """Return the messages that are meant, oldest first, each with a few recipients. Raises OSError, ProtocolError."""
+def select(layout: QueueLayout, selection: Selection, hosts: set[bytes] | None = None) -> list[Message]:
+    """Return the messages that are meant, oldest first, each with a few recipients. Raises OSError, ProtocolError.
+
+    `hosts` gets the domains that they still have to go to.
+    """
     import time
     from dataclasses import replace
 
     from pluq.queue.select import messages
 
-    found = messages(layout, selection, time.time())
-    shown = [replace(message, recipients=message.recipients[:SHOWN_RECIPIENTS]) for message in found]
-    return sorted(shown, key=lambda message: (message.arrived, message.number))
+    found = []
+    for message in messages(layout, selection, time.time()):
+        if hosts is not None:
+            hosts.update(hosts_of(message))
+        found.append(replace(message, recipients=message.recipients[:SHOWN_RECIPIENTS]))
+    return sorted(found, key=lambda message: (message.arrived, message.number))
+
+
+def hosts_of(message: Message) -> Iterator[bytes]:
+    """Yield the domains that the message still has to go to."""
+    for one in message.recipients:
+        if one.channel == "remote" and not one.done:
+            yield os.fsencode(one.address.rpartition("@")[2].lower())
 
 
 def dry_run(found: list[Message]) -> int:
@@ -131,8 +154,6 @@ class Run:
         if not found:
             sys.stdout.write("no message fits\n")
             return MISSING
-        if self._verb == "flush" and selection.channel != "local":
-            forget_timeouts(self._home)
         outcomes = self._order({message.number: message.identity for message in found})
         later = [message for message in found if outcomes[message.number] is Outcome.LATER]
         for message in self._wait(later):
@@ -286,16 +307,6 @@ class SchedulerLine:
             raise Refused("the scheduler does not answer; what it did so far holds") from None
         except (BrokenPipeError, ConnectionResetError):
             return b""
-
-
-def forget_timeouts(home: Home) -> None:
-    """Forget which hosts did not answer lately, as qmail-tcpok does: they would be left alone."""
-    from pluq.remote.tcpto import clear
-
-    try:
-        clear(f"{home.queue}/lock/tcpto")
-    except OSError as error:
-        sys.stderr.write(f"pluq queue flush: warning: {error}; hosts that did not answer lately may be left alone\n")
 
 
 def start_clean(home: Home) -> tuple[int, int]:

@@ -196,8 +196,13 @@ def send_by_queue(home: Home, options: argparse.Namespace) -> int:
         receipt = submit_sync(home, message_of(sender, options.address), os.fsencode(sender), [recipient])
     except QueueRefusal as refusal:
         permanent = refusal.verdict.startswith("D")
+        hint = (
+            ""
+            if permanent or os.path.exists(f"{home.run}/qmqp")
+            else "\nIs `pluq serve` running? There is no socket run/qmqp."
+        )
         raise Refused(
-            REFUSED if permanent else TEMPORARY, f"The queue does not take it: {refusal.verdict[1:]}"
+            REFUSED if permanent else TEMPORARY, f"The queue does not take it: {refusal.verdict[1:]}{hint}"
         ) from None
     say(f"Queued as qp {receipt.qp}, from <{sender}> to <{options.address}>.")
     return receipt.qp

@@ -99,6 +99,7 @@ def serve(home: Home, listen: list[str]) -> int:
     from pluq.config.site import read_site
     from pluq.errors import ConfigError
     from pluq.supervisor import processes
+    from pluq.supervisor.check import NO_HOME
     from pluq.supervisor.hier import is_null_client
     from pluq.supervisor.notify import Notifier
     from pluq.supervisor.ports import Ports
@@ -106,6 +107,8 @@ def serve(home: Home, listen: list[str]) -> int:
     notifier, ports = Notifier(os.environ), Ports.from_environment(listen, os.environ)
     for name in MANAGERS:  # they are for us, not for what users start
         os.environ.pop(name, None)
+    if not os.path.isdir(home.path):
+        raise ConfigError(home.path, NO_HOME)
     if is_null_client(home):
         raise ConfigError(f"{home.bin}/qmail-queue", "hands all mail on by QMQP: this host has nothing to serve")
     ids = home.ids()
@@ -115,7 +118,7 @@ def serve(home: Home, listen: list[str]) -> int:
     site = read_site(home)
     log.use(site.log.format)
     board = metrics.Board() if site.status.listen else None
-    stack = Stack(home, ids, bind(home, ids, keys), ports, notifier, watchers(home, ids, site.status, board))
+    stack = Stack(home, ids, bind(home, ids, keys), ports, notifier, watchers(home, ids, site.status, board), site)
     roles = stack.roles()
     processes.freeze_memory()
     return processes.Supervisor(roles, notifier, reload=stack.reload, board=board).run()
@@ -171,7 +174,14 @@ class Stack:
     """
 
     def __init__(
-        self, home: Home, ids: Ids, sockets: Sockets, ports: Ports, notifier: Notifier, watchers: Sequence[Role] = ()
+        self,
+        home: Home,
+        ids: Ids,
+        sockets: Sockets,
+        ports: Ports,
+        notifier: Notifier,
+        watchers: Sequence[Role] = (),
+        started: Site | None = None,
     ) -> None:
         self._home = home
         self._ids = ids
@@ -180,6 +190,7 @@ class Stack:
         self._fixed = [*fixed_roles(home, ids, sockets), *watchers]
         self._servers: dict[str, tuple[object, Role]] = {}
         self._logins: Role | None = None
+        self._started = started
 
     def roles(self) -> list[Role]:
         """Bind what is to be bound, and return the stack. Raises ConfigError; then everything is as it was."""
@@ -219,7 +230,9 @@ class Stack:
 
         try:
             if configuration_is_sound(self._home, self._ids):
-                return self.roles()
+                roles = self.roles()
+                self._tell_what_waits()
+                return roles
         except ConfigError as error:
             log.say("pluq serve", str(error))
         except Exception:  # a fault of ours, or modules that an upgrade has changed under us: mail goes on
@@ -227,6 +240,18 @@ class Stack:
         log.say("pluq serve", "nothing was reloaded: what was read before stays in force")
         self._notifier.status("the last reload was refused, see the log; what was read before stays in force")
         return None
+
+    def _tell_what_waits(self) -> None:
+        """Say which tables have changed and are read at a start only: all processes have them from the one that forked them."""
+        from pluq import log
+        from pluq.config.site import read_site
+
+        if self._started is None:
+            return
+        now = read_site(self._home)
+        for name, before, after in (("log", self._started.log, now.log), ("status", self._started.status, now.status)):
+            if before != after:
+                log.say("pluq serve", f"{now.file}: [{name}] has changed, and takes a restart; all else was taken now")
 
 
 def fixed_roles(home: Home, ids: Ids, sockets: Sockets) -> list[Role]:

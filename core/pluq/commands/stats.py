@@ -44,7 +44,11 @@ def main() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on; the interpreter would complain
         return 0
-    except (OSError, EOFError) as error:
+    except OSError as error:
+        sys.stderr.write(
+            f"pluq stats: {error.filename}: {os.strerror(error.errno)}\n" if error.errno else f"pluq stats: {error}\n"
+        )
+    except EOFError as error:
         sys.stderr.write(f"pluq stats: {error}\n")
     except ImportError as error:
         sys.stderr.write(f"pluq stats: {error}\n")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -61,6 +61,14 @@ def clear(path: str) -> None:
     """Forget all timeouts: when qmail-rspawn starts, and by qmail-tcpok. Raises OSError; makes no file."""
     with _locked(path) as descriptor:
         os.pwrite(descriptor, bytes(FILE_BYTES), 0)
+
+
+def forget(path: str, addresses: Container[str]) -> None:
+    """Forget the timeouts of these addresses. Raises OSError; makes no file."""
+    with _locked(path) as descriptor:
+        for place, record in enumerate(parse_records(os.pread(descriptor, FILE_BYTES, 0))):
+            if record.address in addresses:
+                os.pwrite(descriptor, bytes(RECORD_BYTES), place * RECORD_BYTES)
 
 
 @contextmanager

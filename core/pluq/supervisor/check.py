@@ -29,6 +29,7 @@ from pluq.supervisor import privileges
 from pluq.supervisor.hier import FOLDERS, TCPTO_BYTES, TRIGGER, is_null_client
 from pluq.supervisor.keys import answering
 
+NO_HOME = "no qmail home here: make one with `pluq init --home DIR`"
 NUMBERS = (
     "bouncemaxbytes",
     "concurrencyincoming",
@@ -45,7 +46,7 @@ NUMBERS = (
 def faults(home: Home, ids: Ids) -> list[ConfigError]:
     """Return everything that keeps this home from being served, nothing if it is fit."""
     if not os.path.isdir(home.path):
-        return [ConfigError(home.path, "no qmail home here: make one with `pluq init --home DIR`")]
+        return [ConfigError(home.path, NO_HOME)]
     if is_null_client(home):
         return [*control_faults(home), *null_client_faults(home)]
     return [*control_faults(home), *queue_faults(home, ids), *state_faults(home, ids), *status_faults(home, ids)]

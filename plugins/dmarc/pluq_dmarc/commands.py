@@ -17,7 +17,10 @@ SECONDS = 30.0
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Print the policy for a domain. Exit status 0, 1 where there is none, 111 where DNS does not answer, 100 for wrong usage."""
+    """Print the policy for a domain.
+
+    Exit status 0, 1 where there is none, 111 where DNS does not answer, 100 for wrong usage.
+    """
     domain = normal_domain(arguments[0]) if len(arguments) == 1 else None
     if domain is None:
         print("usage: pluq dmarc check DOMAIN", file=sys.stderr)

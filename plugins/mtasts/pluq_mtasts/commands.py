@@ -14,7 +14,10 @@ from pluq_mtasts.policy import Policy, is_host_name, policy_id
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Print what is found. Exit status 0; 1 where there is no policy or a bad one; 111 where nobody answers; 100 for wrong usage."""
+    """Print what is found.
+
+    Exit status 0; 1 where there is no policy or a bad one; 111 where nobody answers; 100 for wrong usage.
+    """
     domain = arguments[0].lower().removesuffix(".") if len(arguments) == 1 else ""
     if not is_host_name(domain):
         print("usage: pluq mtasts check DOMAIN", file=sys.stderr)

@@ -61,9 +61,8 @@ def write_secret(path: str, data: bytes, gid: int | None) -> None:
 
 
 def self_signed(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pluq tls self-signed", description="Make a key and a self-signed certificate."
-    )
+    """Make a key and a self-signed certificate."""
+    parser = argparse.ArgumentParser(prog="pluq tls self-signed", description=self_signed.__doc__)
     parser.add_argument("--home", metavar="DIR", help="the qmail home (default: PLUQ_HOME, else /var/qmail)")
     parser.add_argument("--name", metavar="HOST", action="append", help="a name of this host (default: control/me)")
     parser.add_argument("--days", type=int, default=825, help="how long it is valid (default: 825)")
