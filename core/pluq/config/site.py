@@ -11,7 +11,7 @@ The keys of each are declared as plugins declare theirs.
 No file is stock qmail: no profile, no plugin. Anything that is not known here is an error with the line and the nearest right
 word, because a misspelt setting that does nothing is worse than one that fails.
 
-Source: DESIGN "Settings".
+Source: docs/configuration.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ serves all workers and makes safe what has come from them as one group. It is as
 a user's own making (FUSE) or a file server can hold up nobody but the worker that uses it. Where the syncer is gone, a worker does it
 all by itself.
 
-Source: DESIGN "Durability".
+Source: docs/internals.md, "Local delivery".
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 How files are synced is up to the disk (disks.py). Each delivery succeeds or fails by itself.
 
-Source: DESIGN "Durability"; maildir(5).
+Source: docs/internals.md, "Local delivery"; maildir(5).
 """
 
 from __future__ import annotations

@@ -56,14 +56,9 @@ def load_plan(home: Home) -> Plan:
 def _compile(home: Home, site: Site) -> Plan:
     if not site.role("local").plugins:
         return EMPTY
-    from pluq.plan.compile import compile_plan
+    from pluq.plan.compile import started_plan
 
-    plan = compile_plan(home, site, "local", role="local", log=remark)
-    if plan.start is not None:
-        import asyncio
-
-        asyncio.run(plan.start())  # type: ignore[arg-type]  # a chain is a coroutine function
-    return plan
+    return started_plan(home, site, "local", remark)
 
 
 def remark(text: str) -> None:
@@ -110,7 +105,7 @@ class Refused(PermanentFailure):
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
-        self.exit_code = code if 0 < code < FIRST_SIGNAL else PERMANENT
+        self.exit_code = code if code < FIRST_SIGNAL else PERMANENT
 
 
 def heed(verdict: Verdict | None) -> None:

@@ -75,6 +75,16 @@ def compile_plan(
     return assemble(instances, where, site, log, watch)
 
 
+def started_plan(home: Home, site: Site, role: str, log: Log) -> Plan:
+    """Return the plan of a role that has no event loop, started. Raises ConfigError, TemporaryFailure."""
+    plan = compile_plan(home, site, role, role=role, log=log)
+    if plan.start is not None:
+        import asyncio
+
+        asyncio.run(plan.start())  # type: ignore[arg-type]  # a chain is a coroutine function
+    return plan
+
+
 def make_plugins(site: Site, where: Role, context: Context) -> list[Plugin[Any]]:
     """Return a configured instance of each plugin of the list, in its order."""
     classes = [(name, _load(name, context.home, where)) for name in where.plugins]

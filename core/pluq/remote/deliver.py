@@ -10,7 +10,7 @@ One host is enough: as soon as a connection stands, what that host says is the r
 from an earlier message proves nothing about the host, so one that dies, or says 421, before the message was sent is replaced
 by a fresh one. A message whose final dot was sent is never sent again here.
 
-Source: qmail-remote(8), qmail-remote.c; DESIGN "Hooks", remote.
+Source: qmail-remote(8), qmail-remote.c; docs/hooks.md.
 """
 
 from __future__ import annotations

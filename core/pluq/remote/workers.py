@@ -9,7 +9,7 @@ files and plugins are read again (control files also by themselves, within a sec
 leaves the old one in force. If this process dies, the scheduler defers what it had not heard of, and messages whose final dot
 was sent may come twice, as with qmail-remote.
 
-Source: qmail-rspawn(8); DESIGN "Roles and processes".
+Source: qmail-rspawn(8); docs/configuration.md, "Who runs plugins".
 """
 
 from __future__ import annotations

@@ -26,14 +26,9 @@ def load_plan(home: Home, remark: Callable[[str], None]) -> Plan:
     site = read_site(home)
     if not site.role("send").plugins:
         return EMPTY
-    from pluq.plan.compile import compile_plan
+    from pluq.plan.compile import started_plan
 
-    plan = compile_plan(home, site, "send", role="send", log=remark)
-    if plan.start is not None:
-        import asyncio
-
-        asyncio.run(plan.start())  # type: ignore[arg-type]  # a chain is a coroutine function
-    return plan
+    return started_plan(home, site, "send", remark)
 
 
 def stop_plan(plan: Plan) -> None:

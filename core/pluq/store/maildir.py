@@ -13,7 +13,7 @@ the size of their message, in bytes, as Maildir++ has them: who adds sizes up ne
 and the link to new/ never replaces a file, so that even a name used twice loses nothing. qmail's 24-hour timer is left to whoever
 runs this process: a system call on a dead file server cannot be interrupted anyway.
 
-Source: maildir(5), https://cr.yp.to/proto/maildir.html; maildir_child in qmail-local.c; DESIGN "Durability".
+Source: maildir(5), https://cr.yp.to/proto/maildir.html; maildir_child in qmail-local.c; docs/internals.md, "Local delivery".
 """
 
 from __future__ import annotations
