@@ -8,8 +8,8 @@ Three outcomes: records; `NoRecords`, a permanent failure (the name does not exi
 `Answer` for callers that need more.
 
 Names are always absolute: no search list, no /etc/hosts, no ndots; the domain of a message means itself. Servers are those of
-/etc/resolv.conf, or of PLUQ_DNS_SERVER ("127.0.0.1:5353", several with commas). The codec is dnspython's; the sockets are
-ours, because one shared UDP socket costs half of dnspython's own resolver.
+/etc/resolv.conf, or of PLUQ_DNS_SERVER ("127.0.0.1:5353", several with commas). The codec is dnspython's, but for plain A and TXT
+answers; the sockets are ours, because one shared UDP socket costs half of dnspython's own resolver.
 
 codec      a query out, an answer in: records, aliases followed, times to live
 transport  UDP with checks of address, number and question; TCP for answers that do not fit
