@@ -21,7 +21,7 @@ import time
 from pluq import Plugin, hook
 
 
-class Bad(Plugin[None]):
+class Bad(Plugin):
     name = "bad"
     budget = 1.0
     kept = []
