@@ -15,7 +15,7 @@ The environment wins because that is qmail's tradition. A value that does not fi
 file, the line and the setting; in the environment of a connection it is ignored only where qmail would ignore it too, that is,
 never silently: the connection gets the configured value and the log says why.
 
-Source: qmail-control(5); DESIGN "Settings".
+Source: qmail-control(5); docs/configuration.md, "Where a value comes from".
 """
 
 from __future__ import annotations
