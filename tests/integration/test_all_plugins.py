@@ -43,7 +43,7 @@ spp.enabled = true
 qmailqueue.filters = ["bin/mark"]
 badmail.mfcheck = 1
 milter.servers = ["unix:/nowhere"]
-milter.on_error = "skip"
+milter.skip = true
 """,
     "queue": 'taps.taps = ["T:^joe@:archive@example.org"]\n',
     "send": "bounce.bouncemaxbytes = 2000\n",
