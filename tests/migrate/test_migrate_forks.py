@@ -196,3 +196,10 @@ def test_who_knows_smtputf8_goes_on_with_it(migrate):
     assert "eai" in found.profile(25)["plugins"]
     assert "eai" in found.role("remote")["plugins"]
     assert "eai" not in migrate(run, "sagredo").profile(25)["plugins"]
+
+
+def test_a_value_that_is_no_utf_8_stays_out_of_the_toml(migrate):
+    run = script("QMAILQUEUE=/opt/scan").encode().replace(b"/opt/scan", b"/opt/\xff")
+    found = migrate({RUN.format("smtp"): run}, "sagredo")
+    assert "qmailqueue" in found.profile(25)["plugins"]
+    assert "x-toml" not in found.warnings

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pluq.config.settings import Declaration
 from pluq.migrate import chain as chains
 from pluq.migrate import known, superservers, values
+from pluq.migrate.dotqmail import dotqmail_files
 from pluq.migrate.fates import (
     CARRIED,
     CHANGED,
@@ -467,28 +468,3 @@ def _configuration(chain: chains.Chain) -> Iterator[str]:
             yield from (value for name, value in step.repeated if name in ("f", "config-file"))
         elif step.name in chains.OTHER_RULES:
             yield from (step.options[letter] for letter in "ix" if letter in step.options)
-
-
-def dotqmail_files(survey: Survey) -> list[str]:
-    """Return the .qmail files of alias, of users, of users/assign and of vpopmail's domains."""
-    homes = [survey.alias, *(user.home for user in survey.accounts.users.values())]
-    assign = survey.text_of(f"{survey.home}/users/assign")
-    homes += [fields[4] for line in assign.splitlines() if len(fields := line.split(":")) > 6]
-    vpopmail = survey.accounts.users.get("vpopmail")
-    domains = f"{vpopmail.home if vpopmail else '/home/vpopmail'}/domains"
-    for name in survey.tree.names(domains)[:5000]:
-        homes.append(f"{domains}/{name}")
-        homes += [
-            f"{domains}/{name}/{inner}"
-            for inner in survey.tree.names(f"{domains}/{name}")[:1000]
-            if "." in name and "." in inner
-        ]
-    found: dict[str, None] = {}
-    for home in homes:
-        entry = survey.tree.entry(home) if home.startswith("/") else None
-        if entry is None or entry.kind != FOLDER:
-            continue
-        for name in survey.tree.names(entry.real):
-            if name.startswith(".qmail"):
-                found[f"{entry.real.rstrip('/')}/{name}"] = None
-    return list(found)[:20_000]

@@ -137,15 +137,22 @@ def fill(profile: Profile, one: Listener, catalogue: Catalogue) -> None:
         if plugin in _OWN:
             found |= _OWN[plugin](profile, one)
         known = {declaration.name for declaration in catalogue.get(plugin, ())}
-        found = {key: value for key, value in found.items() if key in known or not known}
+        found = {key: value for key, value in found.items() if (key in known or not known) and is_text(value)}
         if found:
             profile.settings[plugin] = found
+
+
+def is_text(value: Any) -> bool:
+    """Say whether TOML can hold a value: not one with bytes that are no UTF-8."""
+    if isinstance(value, list):
+        return all(map(is_text, value))
+    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
 def _options(profile: Profile, one: Listener) -> None:
     rules = one.rules
     source = rules.source.removesuffix(".cdb") if rules and rules.source else ""
-    if source and source != f"{one.survey.tree.entry(one.survey.control).real}/tcp.smtp":
+    if source and is_text(source) and source != f"{one.survey.tree.entry(one.survey.control).real}/tcp.smtp":
         profile.options["rules"] = source
     limit = one.step.options.get("c", "")
     if "/" in limit:  # indimail's tcpserver reads it from a file

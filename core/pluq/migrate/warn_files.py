@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pluq.errors import ConfigError
 from pluq.migrate import rules, values
 from pluq.migrate.case import Case, Details, place, rules_of
+from pluq.migrate.dotqmail import dotqmail_files
 from pluq.migrate.fates import WHY
-from pluq.migrate.items import dotqmail_files
 from pluq.migrate.survey import relative
 from pluq.migrate.tree import DANGLING, DENIED, FILE, FOLDER, LOOP, OTHER, OUTSIDE
 from pluq.store.users import assignments
