@@ -119,6 +119,20 @@ def test_many_workers_get_each_their_own_answer(syncer, join, maildir, files):
             assert worker.sync(device, mine) == (set(bad) if index % 2 else set())
 
 
+def test_a_packet_out_of_form_ends_its_line_and_no_other(syncer, join, maildir, files):
+    door, _ = syncer()
+    good = join(door)
+    device = good.of(maildir)
+    new = disks_module.open_new(maildir)
+    with disks_module.join(door, new) as line:
+        disks_module.send_files(line, b"?", [new])
+        assert line.recv(16) == b""
+    os.close(new)
+    door.send(disks_module.JOIN)  # nobody to serve
+    assert good.sync(device, files(2)) == set()
+    assert join(door).of(maildir) == device
+
+
 def test_nothing_stays_open_with_the_worker(syncer, join, maildir, files):
     disks = join(syncer()[0])
     device = disks.of(maildir)
