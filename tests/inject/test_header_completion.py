@@ -41,6 +41,12 @@ def test_an_empty_message_gets_date_id_author_and_a_cc(inject):
     ]
 
 
+def test_a_nul_ends_the_host_of_message_ids(inject, controls):
+    with open(controls.path("idhost"), "wb") as file:
+        file.write(b"id.example\0more\n")
+    assert "Message-ID: <20261120172017.77.qmail@id.example>\n" in inject({})[0]
+
+
 def test_what_the_message_has_stays_where_it_is(inject):
     header, _, recipients = inject({}, b"Subject: x", b"From: f", b"DATE: d", b"Message-Id : i", b"Cc: c")
     assert header.splitlines() == ["Subject: x", "From: f@dh.example", "DATE: d", "Message-Id : i", "Cc: c@dh.example"]

@@ -100,7 +100,7 @@ def read_settings(
     return Settings(
         author=Author.from_environment(environment),
         completion=Completion.of(default_host, default_domain, plus_domain),
-        id_host=setting(b"QMAILIDHOST", "idhost"),
+        id_host=setting(b"QMAILIDHOST", "idhost").partition(b"\0")[0],
         lists=lists,
         letters=frozenset(environment.get(b"QMAILINJECT", b"").decode("latin-1")),
         local_dates=local_dates,
