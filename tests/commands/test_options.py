@@ -1,5 +1,7 @@
 """Options are read as qmail's programs read them."""
 
+import os
+
 import pytest
 
 from pluq.commands.options import Options
@@ -26,16 +28,22 @@ def test_words_become_options(words, letters, expected, rest):
     assert options.rest == rest
 
 
-def test_an_unknown_letter_is_named(capsys):
+def test_an_unknown_letter_is_named(capfd):
     options = Options(["/bin/prog", "-az", "x"], "a")
     assert list(options) == [("a", ""), ("?", "")]
-    assert capsys.readouterr().err == "prog: illegal option -- z\n"
+    assert capfd.readouterr().err == "prog: illegal option -- z\n"
 
 
-def test_a_missing_value_is_named(capsys):
+@pytest.mark.parametrize(("word", "said"), [(b"-\xe9", b"\xe9"), (b"-\xc3\xa9", b"\xc3")])
+def test_an_unknown_letter_is_named_as_the_byte_that_it_is(capfdbinary, word, said):
+    assert list(Options(["prog", os.fsdecode(word)], "a")) == [("?", "")]
+    assert capfdbinary.readouterr().err == b"prog: illegal option -- " + said + b"\n"
+
+
+def test_a_missing_value_is_named(capfd):
     options = Options(["prog", "-f"], "f:")
     assert list(options) == [("?", "")]
-    assert capsys.readouterr().err == "prog: option requires an argument -- f\n"
+    assert capfd.readouterr().err == "prog: option requires an argument -- f\n"
 
 
 def test_the_rest_of_a_word_can_be_skipped():

@@ -9,8 +9,10 @@ Source: subgetopt.c and sgetopt.c of qmail. The standard library's getopt reads 
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterator, Sequence
+
+from pluq.commands.terminal import complain
 
 __all__ = ["Options", "program_name"]
 
@@ -90,4 +92,5 @@ class Options:
 
     def _complain(self, what: str, letter: str) -> None:
         if not self.quiet:
-            sys.stderr.write(f"{program_name(self.argv)}: {what} -- {letter}\n")
+            # A letter is one byte to qmail.
+            complain(program_name(self.argv), f": {what} -- ", os.fsencode(letter)[:1])
