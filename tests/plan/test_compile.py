@@ -128,12 +128,12 @@ def test_a_wrong_file_is_refused_with_its_line_and_the_nearest_right_word(
         assert word in str(caught.value)
 
 
-def test_a_control_file_that_does_not_fit_is_refused_by_name(home: Home) -> None:
+@pytest.mark.parametrize("text", ["many\n", "", "-1\n", " 7\n"])
+def test_a_control_file_that_begins_with_no_number_leaves_the_default_as_in_qmail(home: Home, text: str) -> None:
     write_plugin(home, "maxrcpt")
-    Path(home.control("maxrcpt")).write_text("many\n")
+    Path(home.control("maxrcpt")).write_text(text)
     write_toml(home, '[profile.mx]\nplugins = ["maxrcpt"]\n')
-    with pytest.raises(ConfigError, match=r"control/maxrcpt:1: limit: expected a number"):
-        compile_mx(home)
+    assert compile_mx(home).plugins[0].settings_for(Session()).limit == 50
 
 
 def test_a_list_that_contradicts_the_declared_order_is_refused_with_one_that_would_do(home: Home) -> None:

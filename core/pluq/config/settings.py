@@ -101,6 +101,29 @@ def setting(
     return dataclasses.field(default=default, metadata={META: meta})
 
 
+def switch(
+    default: bool,
+    *,
+    help: str,  # noqa: A002 - as above
+    control: str | None = None,
+    env: str | None = None,
+) -> Any:
+    """Declare a switch that qmail reads as a number: on if it is not 0; text that begins with no number is 0 ("yes" is off)."""
+    return setting(
+        default,
+        help=help,
+        control=control,
+        env=env,
+        parse_control=lambda data: bool(leading_int(first_line(data))),
+        parse_env=lambda text: bool(number_or_zero(text)),
+    )
+
+
+def number_or_zero(text: str) -> int:
+    """Return the number that a variable begins with, 0 where it begins with none: how patches of qmail read their variables."""
+    return leading_int(text.encode("utf-8", "surrogateescape")) or 0
+
+
 # -- kinds of values: TOML, control file, environment
 
 
@@ -161,10 +184,14 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+class NoNumber(ValueError):
+    """A control file that begins with no number says nothing, as in qmail: the default stands."""
+
+
 def _control_int(data: bytes) -> int:
     number = leading_int(first_line(data))
     if number is None:
-        raise ValueError("expected a number")
+        raise NoNumber
     return number
 
 
@@ -343,5 +370,7 @@ def _from_control(one: Declaration, controls: ControlFiles) -> Value | None:
         return None
     try:
         return Value(finished(one, (one.parse_control or KINDS[one.kind].control)(data)), f"control/{one.control}")
+    except NoNumber:
+        return None
     except ValueError as error:
         raise ConfigError(path, str(error), 1, one.name) from None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pluq import Defer, Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.config.settings import switch
 from pluq.dns import Budget, Resolver, Status
 from pluq.errors import TemporaryFailure
 from pluq.store.control import read_lines
@@ -52,10 +53,10 @@ class Settings:
         "regex",
         help="How lines are read: regular expressions (the qregex patch), or plain entries as stock qmail reads badmailfrom.",
     )
-    rejectrelaytest: bool = setting(
+    rejectrelaytest: bool = switch(
         False, control="rejectrelaytest", env="RELAYREJ", help="Refuse recipients whose local part holds @, % or !."
     )
-    rejectnullsenders: bool = setting(
+    rejectnullsenders: bool = switch(
         False,
         control="rejectnullsenders",
         env="REJECTNULLSENDERS",

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pluq import Delivery, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.config.settings import switch
 from pluq.errors import ConfigError
 from pluq.hookspecs import Tls as TlsLayer
 from pluq.hookspecs import TlsOffer
@@ -68,7 +69,7 @@ class Settings:
         False, env="FORCE_TLS", help="Refuse mail before TLS; to other hosts, deliver only with TLS."
     )
     implicit: bool = setting(False, env="SMTPS", parse_env=is_set, help="Begin with TLS, as on port 465.")
-    disabled: bool = setting(False, env="DISABLETLS", help="Do not offer TLS to this client.")
+    disabled: bool = switch(False, env="DISABLETLS", help="Do not offer TLS to this client.")
     minimum: Literal["TLSv1.2", "TLSv1.3"] = setting("TLSv1.2", help="The oldest version that is spoken.")
     ciphers: str = setting(
         "",
