@@ -56,9 +56,10 @@ async def log_in(connection: Connection, user: bytes, password: bytes) -> Discon
     return None
 
 
-def rejected(connection: Connection, step: bytes, reply: Reply) -> NotLoggedIn:
+def rejected(connection: Connection, step: bytes, reply: Reply, is_last: bool) -> NotLoggedIn:
     """Return the failure of a step, in the words of the patch."""
-    what = b"password expired" if reply.code == EXPIRED else b"authentication was rejected (%b)" % step
+    is_expired = is_last and reply.code == EXPIRED
+    what = b"password expired" if is_expired else b"authentication was rejected (%b)" % step
     return NotLoggedIn(peer_said(b"", b"Connected to %b but %b." % (connection.partner, what), reply.text))
 
 
@@ -66,7 +67,7 @@ async def say(connection: Connection, line: bytes, step: bytes, wanted: int = CO
     """Send a line that must be answered with `wanted`."""
     reply = await connection.command(line)
     if reply.code != wanted:
-        raise rejected(connection, step, reply)
+        raise rejected(connection, step, reply, wanted == SUCCESS)
     return reply
 
 

@@ -181,6 +181,7 @@ async def test_the_first_mechanism_of_the_server_s_list_that_we_know_is_used() -
             [b"334 ", b"334 ", b"535 no"],
             b"but authentication was rejected (password)..\nRemote host said: 535 no\n",
         ),
+        (b"PLAIN", [b"432 old"], b"but authentication was rejected (AUTH PLAIN)..\nRemote host said: 432 old\n"),
         (b"LOGIN", [b"334 ", b"334 ", b"432 old"], b"but password expired..\nRemote host said: 432 old\n"),
         (b"CRAM-MD5", [b"334 ???"], b"but unable to base64decode challenge..\nRemote host said: 334 ???\n"),
         (
