@@ -57,3 +57,11 @@ class ConfigError(PluqError):
         self.why = why
         self.line = line
         self.setting = setting
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as people read it: of a file, `file: reason`, with what to do where only root may look."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return f"{place}{error.strerror}{'; run this as root' if isinstance(error, PermissionError) else ''}"

@@ -109,9 +109,35 @@ def test_words_that_cannot_be_meant_are_refused_in_a_sentence(home: Path) -> Non
         (("stats", "/nonexistent"), "pluq stats: /nonexistent: No such file or directory"),
         (("queue", "show", "x", "--home", str(home)), "'x' is no number of a message"),
         (("queue", "--home", str(home), "list"), "options come after the verb"),
+        (("explain", "--session", "/nonexistent"), "pluq explain: /nonexistent: No such file or directory"),
+        (("dkim", "keygen", "--home", "/nonexistent", "example.org"), "/nonexistent: no qmail home here"),
         (("config", "show", "mxx", "--home", str(home)), "no profile 'mxx'"),
     ):
         answer = run(*words)
         assert answer.returncode != 0
         assert sentence in answer.stderr
         assert "Traceback" not in answer.stderr
+
+
+def test_addresses_that_are_none_and_toml_that_never_ends_have_their_line(home: Path) -> None:
+    for text, fault in (
+        ('listen = ["0.0.0.0"]', "pluq.toml:2: profile.mx.listen: "),
+        ('listen = ["0.0.0.0:99999"]', "pluq.toml:2: profile.mx.listen: "),
+        ('listen = ["0.0.0.0:25"', "pluq.toml:2: Unclosed array"),
+    ):
+        (home / "control" / "pluq.toml").write_text(f"[profile.mx]\n{text}\n\n")
+        answer = run("check", "--home", str(home))
+        assert answer.returncode == 1
+        assert fault in answer.stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+def test_whoever_may_not_look_is_told_so_without_a_traceback(home: Path) -> None:
+    (home / "run").mkdir(exist_ok=True)
+    for words in (["serve"], ["check"], ["queue", "list"], ["queue", "check"], ["init"]):
+        code = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); from pluq.commands.pluq import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, *words, "--home", str(home)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        assert answer.returncode in (1, 111), words
+        assert "Permission denied" in answer.stderr + answer.stdout, words
+        assert "Traceback" not in answer.stderr, words

@@ -29,7 +29,7 @@ USAGE, TROUBLE = 100, 111
 
 
 def main() -> int:
-    from pluq.errors import PluqError
+    from pluq.errors import PluqError, in_words
 
     parser = make_parser()
     options = parser.parse_args()
@@ -42,7 +42,7 @@ def main() -> int:
     try:
         return explain_session(options) if options.session else explain_address(options)
     except (PluqError, OSError) as error:
-        sys.stderr.write(f"pluq explain: {error}\n")
+        sys.stderr.write(f"pluq explain: {in_words(error)}\n")
         return TROUBLE
 
 

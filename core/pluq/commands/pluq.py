@@ -26,6 +26,8 @@ VERBS = {
     "serve": "run the whole stack: listen, accept, deliver",
     "stats": "say what a log says, in numbers and pictures: deliveries, delays, senders, reasons",
 }
+FAILED = 111
+INTERRUPTED = 130
 USAGE = "usage: pluq VERB [ARGUMENT]...\n       pluq PLUGIN COMMAND [ARGUMENT]...\n       pluq VERB --help\n"
 
 
@@ -45,13 +47,28 @@ def unknown(word: str) -> str:
     return f"pluq: no verb {word!r}{nearest(word, VERBS)}\n"
 
 
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Return the exit status of a verb. What it could not do is one line on standard error."""
+    from pluq.errors import PluqError, in_words
+
+    sys.argv = [f"pluq {verb}", *arguments]
+    try:
+        code: int = importlib.import_module(f"pluq.commands.{verb.replace('-', '_')}").main()
+    except BrokenPipeError:  # nobody reads on
+        sys.stderr.close()
+        return FAILED
+    except (OSError, PluqError) as error:
+        sys.stderr.write(f"pluq {verb}: {in_words(error)}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
 def main() -> int:
     arguments = sys.argv[1:]
     if arguments and arguments[0] in VERBS:
-        verb = arguments[0]
-        sys.argv = [f"pluq {verb}", *arguments[1:]]
-        code: int = importlib.import_module(f"pluq.commands.{verb.replace('-', '_')}").main()
-        return code
+        return run_verb(arguments[0], arguments[1:])
     if arguments and arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(overview())
         return 0

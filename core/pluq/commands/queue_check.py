@@ -25,7 +25,7 @@ def main() -> int:
 
     from pluq.commands.help_text import HelpText
     from pluq.config import Home
-    from pluq.errors import TemporaryFailure
+    from pluq.errors import TemporaryFailure, in_words
     from pluq.supervisor.queue_check import unused
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
@@ -38,7 +38,7 @@ def main() -> int:
         with unused(home):
             return check(home, options.split, options.repair)
     except TemporaryFailure as error:
-        sys.stderr.write(f"pluq queue check: {error}\n")
+        sys.stderr.write(f"pluq queue check: {in_words(error)}\n")
     except OSError as error:
         sys.stderr.write(f"pluq queue check: {error.filename}: {error.strerror}\n")
     return FAILED
@@ -62,5 +62,5 @@ def check(home: Home, split: int | None, repair: bool) -> int:
     if not count:
         print(f"{home.queue}: nothing is wrong")
     elif not repair:
-        print(f"{home.queue}: {count} faults; --repair mends them")
+        print(f"{home.queue}: {count} fault{'s' * (count != 1)}; --repair mends {'them' if count != 1 else 'it'}")
     return FAULTS if count and not repair else 0

@@ -33,7 +33,7 @@ def main() -> int:
 
     from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home, add_selection, home_of, number, selection_of
-    from pluq.errors import PluqError
+    from pluq.errors import PluqError, in_words
     from pluq.queue.layout import QueueLayout
 
     wants_one = sys.argv[0].endswith("show")
@@ -61,7 +61,7 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()  # nobody reads on; the interpreter would complain
     except (OSError, PluqError) as error:
-        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {error}\n")
+        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {in_words(error)}\n")
         return FAILED
     return 0
 

@@ -64,7 +64,7 @@ def main() -> int:
 
     from pluq.commands.help_text import HelpText
     from pluq.commands.queue_options import add_home, add_selection, home_of, selection_of
-    from pluq.errors import PluqError
+    from pluq.errors import PluqError, in_words
     from pluq.queue.layout import QueueLayout
     from pluq.send.startup import CannotStartError
 
@@ -96,7 +96,7 @@ def main() -> int:
     except CannotStartError as error:
         return complain(verb, f"{error}{NO_ORDERS if 'already running' in str(error) else f' {error.detail}'}")
     except (OSError, PluqError, Refused) as error:
-        return complain(verb, str(error))
+        return complain(verb, in_words(error))
 
 
 def complain(verb: str, text: str) -> int:

@@ -163,7 +163,7 @@ def parse_site(path: str, data: bytes) -> Site:
     except UnicodeDecodeError as error:
         raise ConfigError(path, "not UTF-8", data.count(b"\n", 0, error.start) + 1) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, *_toml_fault(str(error))) from None
+        raise ConfigError(path, *_toml_fault(str(error), text)) from None
     top = Table(path, "", document, key_lines(text))
     known = (*TABLES, "profile", "plugin", *ROLES)
     for key in document:
@@ -185,9 +185,12 @@ def parse_site(path: str, data: bytes) -> Site:
     )
 
 
-def _toml_fault(message: str) -> tuple[str, int | None]:
+def _toml_fault(message: str, text: str) -> tuple[str, int | None]:
+    """Return what the parser says and its line; of what never ends, the line of the last key: there it begins."""
     found = re.search(r"\(at line (\d+), column \d+\)", message)
-    return message, int(found[1]) if found else None
+    if found:
+        return message, int(found[1])
+    return message, max(key_lines(text).values(), default=None)
 
 
 def _top_table(top: Table, name: str) -> Table:

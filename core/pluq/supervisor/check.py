@@ -10,6 +10,7 @@ Source: qmail-control(5); INTERNALS for the queue's folders.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -49,7 +50,13 @@ def faults(home: Home, ids: Ids) -> list[ConfigError]:
         return [ConfigError(home.path, NO_HOME)]
     if is_null_client(home):
         return [*control_faults(home), *null_client_faults(home)]
-    return [*control_faults(home), *queue_faults(home, ids), *state_faults(home, ids), *status_faults(home, ids)]
+    return [
+        *control_faults(home),
+        *queue_faults(home, ids),
+        *state_faults(home, ids),
+        *status_faults(home, ids),
+        *listen_faults(home),
+    ]
 
 
 def state_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
@@ -72,6 +79,21 @@ def status_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
         check_status(settings, home.control("pluq.toml"), ids.single)
     except ConfigError as error:
         yield error
+
+
+def listen_faults(home: Home) -> Iterator[ConfigError]:
+    """Check that what profiles listen on are addresses with ports."""
+    from pluq.supervisor.ports import addresses
+
+    try:
+        profiles = read_site(home).profiles
+    except ConfigError:
+        return
+    for profile in profiles.values():
+        try:
+            addresses(profile)
+        except ConfigError as error:
+            yield error
 
 
 def null_client_faults(home: Home) -> Iterator[ConfigError]:
@@ -132,7 +154,8 @@ def folder_faults(path: str, uid: int) -> Iterator[ConfigError]:
     try:
         status = os.stat(path)
     except OSError as error:
-        yield ConfigError(path, f"{os.strerror(error.errno or 0)}: `pluq init` makes what is missing")
+        what_to_do = "`pluq init` makes what is missing" if error.errno == errno.ENOENT else "only root can look at all"
+        yield ConfigError(path, f"{os.strerror(error.errno or 0)}: {what_to_do}")
         return
     if not stat.S_ISDIR(status.st_mode):
         yield ConfigError(path, "not a folder")

@@ -71,6 +71,10 @@ def keygen(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.type == "rsa" and not MIN_RSA_BITS <= options.bits <= 4096:
         parser.error(f"--bits: from {MIN_RSA_BITS} to 4096")
+    if not os.path.isdir(home_of(options).control_dir):
+        return complain(
+            "keygen", USAGE, f"{home_of(options).path}: no qmail home here: make one with `pluq init --home DIR`"
+        )
     folder = home_of(options).control(f"domainkeys/{options.domain}")
     path = f"{folder}/{options.selector}"
     data = new_key(options.type, options.bits)
