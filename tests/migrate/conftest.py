@@ -49,6 +49,8 @@ class Auth:
     required: bool = setting(False, env="REQUIRE_AUTH", help="")
     without_tls: bool = setting(False, env="FORCETLS", parse_env=lambda text: text == "0", help="")
     program: tuple[str, ...] = setting((), help="")
+    mechanisms: tuple[str, ...] = setting((), help="")
+    force_sender: bool = setting(False, help="")
 
 
 DECLARED = {"spf": declarations(Spf), "auth": declarations(Auth)}

@@ -203,3 +203,17 @@ def test_a_value_that_is_no_utf_8_stays_out_of_the_toml(migrate):
     found = migrate({RUN.format("smtp"): run}, "sagredo")
     assert "qmailqueue" in found.profile(25)["plugins"]
     assert "x-toml" not in found.warnings
+
+
+def test_indimails_switches_of_auth_are_settings(migrate):
+    exports = ("REQUIREAUTH=''", "ANTISPOOFING=''", "DISABLE_AUTH_LOGIN=''", "DISABLE_CRAM_MD5=''")
+    text = migrate({RUN.format("smtp"): script(*exports, tail=f"h {CHECK}")}, "indimail").report["toml"]
+    assert 'auth.mechanisms = ["PLAIN"]' in text
+    assert "auth.force_sender = true" in text
+
+
+def test_what_switches_nothing_is_unused(migrate):
+    found = migrate({**WITH_CERT, RUN.format("smtp"): script("DENY_TLS=0", "FORCE_TLS=0", tail=f"h {CHECK}")}, "jms1")
+    assert found.profile(25)["tls"] == "starttls"
+    assert [found.status("env", name) for name in ("DENY_TLS", "FORCE_TLS")] == ["unused", "unused"]
+    assert "contradiction" not in found.warnings

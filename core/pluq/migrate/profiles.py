@@ -220,7 +220,10 @@ def _auth_settings(profile: Profile, one: Listener) -> dict[str, Any]:
     if word.startswith("cram"):
         found["mechanisms"] = ["CRAM-MD5"]
     elif one.checker:
-        found["mechanisms"] = ["LOGIN", "PLAIN", *(["CRAM-MD5"] if _cram(one, word) else [])]
+        plain = [name for name in ("LOGIN", "PLAIN") if not (one.is_fork("I") and one.set(f"DISABLE_AUTH_{name}"))]
+        found["mechanisms"] = [*plain, *(["CRAM-MD5"] if _cram(one, word) else [])]
+    if one.is_fork("I") and (one.set("ANTISPOOFING") or one.set("CHECKSENDER")) and not one.set("MASQUERADE"):
+        found["force_sender"] = True
     protocol = "jms" if one.is_fork("J") else "indimail" if one.is_fork("I") else ""
     if one.checker and chains.base(one.checker[0]) == "cmd5checkpw":
         protocol = "cmd5checkpw"
