@@ -1,10 +1,10 @@
 """dnsbl: block lists and allow lists in DNS, asked at the first recipient that we would take.
 
-Clients that may relay or have logged in are not looked up. The variable RBLSMTPD decides alone where tcprules set it, as for the
-program rblsmtpd. A client told to come back (451) is hung up on; one refused for good hears it for each recipient.
+Clients that may relay or have logged in are not looked up. The variable RBLSMTPD decides alone, for everybody, where tcprules set it,
+as for the program rblsmtpd. A client told to come back (451) is hung up on; one refused for good hears it for each recipient.
 
-A list that cannot be asked is skipped, unless the site fails closed. After such a gap nobody is refused for good by a list whose
-entry comes later than one that would only have delayed: in doubt, temporary.
+A list that cannot be asked is skipped, and then nobody is refused for good: in doubt, temporary. Where the site fails closed it
+counts as a listing, of which a refusal is temporary. RBLRESULT is set for the queue program where the lists were asked.
 
 Source: the DNSBL patch of qmail, rblsmtpd.
 """
@@ -14,12 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pluq import Defer, Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.config.settings import switch
 from pluq.dns import Budget, NoRecords
 from pluq.errors import TemporaryFailure
 from pluq.store.control import read_lines
 from pluq_dnsbl.entries import Action, Entry, environment_verdict, parse_entry, query_name
 
 LOOKUP_FAILED = "temporary RBL lookup error"
+# What the patch shows of a text. Others' DNS writes it: what is not printable becomes a question mark.
+MAX_TEXT = 500
 
 
 def is_set(text: str) -> bool:
@@ -32,9 +35,11 @@ class Settings:
     lists: tuple[str, ...] = setting(
         (), control="dnsbllist", help="Zones to ask, in order: [+|-|=]zone[:[-]text]; see the plugin's page."
     )
-    file: str = setting("", env="DNSBLLIST", help="Another file to read the list from, relative to the qmail home.")
+    file: str | None = setting(
+        None, env="DNSBLLIST", help="Another file to read the list from, relative to the qmail home; empty: no list."
+    )
     skip: bool = setting(False, env="DNSBLSKIP", parse_env=is_set, help="Ask nothing for this connection.")
-    fail_closed: bool = setting(
+    fail_closed: bool = switch(
         False, control="dnsblfailclosed", env="DNSBLFAILCLOSED", help="Defer clients when a list cannot be asked."
     )
     rblsmtpd: str | None = setting(
@@ -58,30 +63,36 @@ class Dnsbl(Plugin[Settings]):
 
     @hook
     async def smtp_rcpt(self, session: Session, transaction: Transaction, recipient: Recipient) -> Verdict | None:
-        if session.may_relay or session.login is not None or not recipient.allowed:
+        if not recipient.allowed:
             return None
-        finding = session.notes.get(self.name)
-        if finding is None:
-            finding = session.notes[self.name] = await self.look_up(session, transaction.dns_budget)
-            self.log(f"ip={session.remote_ip} result={finding.action.value} message={finding.text!r}")
-        transaction.queue_environment["RBLRESULT"] = finding.action.value
-        return verdict_of(finding)
+        finding = await self.find(session, transaction.dns_budget)
+        is_asked = finding is not None and not self.is_exempt(session)
+        transaction.queue_environment["RBLRESULT"] = finding.action.value if finding and is_asked else None
+        return None if finding is None else verdict_of(finding)
 
-    async def look_up(self, session: Session, budget: Budget) -> Finding:
-        """Return what RBLSMTPD or the lists say of this client."""
+    def is_exempt(self, session: Session) -> bool:
+        return session.may_relay or session.login is not None or self.settings_for(session).skip
+
+    async def find(self, session: Session, budget: Budget) -> Finding | None:
+        """Return what RBLSMTPD or the lists say of this client; None where neither is asked."""
         settings = self.settings_for(session)
         if settings.rblsmtpd is not None:
             action, text = environment_verdict(settings.rblsmtpd)
             return Finding(action, text.replace("%IP%", session.remote_ip))
-        if settings.skip:
-            return Finding(Action.PASS)
-        return await self.ask(session.remote_ip, self.entries(settings), settings.fail_closed, budget)
+        entries = [] if self.is_exempt(session) else self.entries(settings)
+        if not entries:
+            return None
+        known: Finding | None = session.notes.get(self.name)
+        if known is None:
+            known = session.notes[self.name] = await self.ask(session.remote_ip, entries, settings.fail_closed, budget)
+            self.log(f"ip={session.remote_ip} result={known.action.value} message={known.text!r}")
+        return known
 
     def entries(self, settings: Settings) -> list[Entry]:
         lines = settings.lists
-        if settings.file:
+        if settings.file is not None:
             path = f"{self.context.home.path}/{settings.file}"
-            lines = tuple(line.decode("utf-8", "replace") for line in read_lines(path) or [])
+            lines = tuple(line.decode("utf-8", "replace") for line in read_lines(path) or []) if settings.file else ()
         return [parse_entry(line) for line in lines]
 
     async def ask(self, address: str, entries: list[Entry], fail_closed: bool, budget: Budget) -> Finding:
@@ -92,10 +103,11 @@ class Dnsbl(Plugin[Settings]):
                 text = await self.listing(address, entry, budget)
             except TemporaryFailure:
                 if fail_closed:
-                    return Finding(Action.DELAY, LOOKUP_FAILED)
-                is_unsure = is_unsure or entry.action is Action.DELAY
+                    is_refusal = entry.action in (Action.DELAY, Action.REJECT)
+                    return Finding(Action.DELAY if is_refusal else entry.action, LOOKUP_FAILED)
+                is_unsure = True
                 continue
-            if text is not None:
+            if text:
                 softer = is_unsure and entry.action is Action.REJECT
                 return Finding(Action.DELAY if softer else entry.action, text)
         return Finding(Action.PASS)
@@ -116,8 +128,9 @@ class Dnsbl(Plugin[Settings]):
 
 
 def verdict_of(finding: Finding) -> Verdict | None:
+    text = "".join(char if " " <= char <= "~" else "?" for char in finding.text[:MAX_TEXT])
     if finding.action is Action.REJECT:
-        return Reject(553, None, finding.text)
+        return Reject(553, None, text)
     if finding.action is Action.DELAY:
-        return Disconnect(Defer(451, None, finding.text))
+        return Disconnect(Defer(451, None, text))
     return None

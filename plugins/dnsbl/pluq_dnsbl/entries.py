@@ -3,7 +3,7 @@
     [+|-|=]zone[:[-]text]
 
 `+` listed clients are welcome; `=` a listing is only noted; `-`, before the zone or the text, refuses for good; without a sign a
-listed client is told to come back. With a text the A record decides and %IP% in the text is the client's address; without one
+listed client is told to come back. The sign of the zone counts before that of the text. With a text the A record decides and %IP% in the text is the client's address; without one
 the TXT record decides and is the text. Entries are asked in order and the first listing ends it.
 
 Source: the DNSBL patch of qmail, rblsmtpd; RFC 5782.
@@ -42,11 +42,9 @@ def parse_entry(line: str) -> Entry:
     """Return the entry of one line."""
     action = SIGNS.get(line[:1], Action.DELAY)
     zone, colon, text = (line[1:] if line[:1] in SIGNS else line).partition(":")
-    if not colon:
-        return Entry(zone, action)
-    if text.startswith("-"):
-        return Entry(zone, Action.REJECT, text[1:])
-    return Entry(zone, action, text)
+    if text.startswith("-") and action is Action.DELAY:
+        action = Action.REJECT
+    return Entry(zone, action, text.removeprefix("-") if colon else None)
 
 
 def query_name(address: str, zone: str) -> str | None:

@@ -67,7 +67,11 @@ CASES = [
     (["-aonly.example"], None, "pass"),
     (["-broken.example"], None, "pass"),
     (["broken.example", "-block.example"], later("listed 192.0.2.7"), "delay"),
-    (["-broken.example", "-block.example"], Reject(553, None, "listed 192.0.2.7"), "reject"),
+    (["-broken.example", "-block.example"], later("listed 192.0.2.7"), "delay"),
+    (["+broken.example", "-block.example"], later("listed 192.0.2.7"), "delay"),
+    (["+block.example:-text"], None, "accept"),
+    (["=block.example:-text"], None, "ignore"),
+    (["-block.example:"], None, "pass"),
 ]
 
 
@@ -86,6 +90,33 @@ async def test_a_client_is_looked_up_once_for_all_its_recipients(server: FakeDns
 async def test_a_site_may_fail_closed(server: FakeDns) -> None:
     found, _ = await ask(server, client(DNSBLFAILCLOSED="1"), lists=("-broken.example",))
     assert found == later(LOOKUP_FAILED)
+
+
+@pytest.mark.parametrize(("line", "result"), [("+broken.example", "accept"), ("=broken.example", "ignore")])
+async def test_failing_closed_refuses_by_no_list_that_cannot_refuse(server: FakeDns, line: str, result: str) -> None:
+    found, transaction = await ask(server, client(DNSBLFAILCLOSED="1"), lists=(line, "-block.example"))
+    assert (found, transaction.queue_environment) == (None, {"RBLRESULT": result})
+
+
+@pytest.mark.parametrize("value", ["0", "", "yes"])
+async def test_a_switch_is_a_number_as_in_qmail(server: FakeDns, value: str) -> None:
+    assert (await ask(server, client(DNSBLFAILCLOSED=value), lists=("-broken.example",)))[0] is None
+
+
+async def test_rblresult_says_nothing_where_nobody_was_asked(server: FakeDns) -> None:
+    for session in (client(DNSBLSKIP=""), client(RELAYCLIENT=""), client(DNSBLLIST="")):
+        _, transaction = await ask(server, session, lists=("-block.example",))
+        assert transaction.queue_environment == {"RBLRESULT": None}
+
+
+async def test_rblsmtpd_concerns_clients_that_may_relay_too(server: FakeDns) -> None:
+    found, _ = await ask(server, client(RBLSMTPD="-go", RELAYCLIENT=""))
+    assert found == Reject(553, None, "go")
+
+
+async def test_the_text_of_a_listing_is_printable_and_bounded(server: FakeDns) -> None:
+    found, _ = await ask(server, client(RBLSMTPD="-caf\u00e9\t" + "x" * 600))
+    assert found == Reject(553, None, "caf??" + "x" * 495)
 
 
 @pytest.mark.parametrize(
