@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from pluq import Defer, Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.children import is_function
+from pluq.config.settings import number_or_zero, switch
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.listen.fresh import Fresh
 from pluq.smtpd.policy import RcptHosts, read_rcpthosts
@@ -75,7 +76,12 @@ class Settings:
         "rcpt", help='When recipients in morebadrcptto are refused: "data" takes them and refuses the whole message.'
     )
     brtlimit: int = setting(
-        0, unit="recipients", control="brtlimit", env="BRTLIMIT", help="After so many bad ones hang up; 0: never."
+        0,
+        unit="recipients",
+        control="brtlimit",
+        env="BRTLIMIT",
+        parse_env=number_or_zero,
+        help="After so many bad ones hang up; 0: never.",
     )
     validrcptto_limit: int = setting(
         10, unit="recipients", env="VALIDRCPTTO_LIMIT", help="The same where validrcptto_cdb is used and brtlimit is 0."
@@ -85,7 +91,7 @@ class Settings:
     )
     no_maxrcpt: bool = setting(False, env="DISABLE_MAXRCPT", parse_env=is_set, help="No such limit here.")
     program: str = setting("", env="RCPTCHECK", help="A program that decides on recipients.")
-    program_for_relays: bool = setting(
+    program_for_relays: bool = switch(
         False, env="RCPTCHECKRELAYCLIENT", help="Ask the program also about recipients of clients that may relay."
     )
     seconds: float = setting(
@@ -133,7 +139,7 @@ class RcptCheck(Plugin[Settings]):
         return file.get(time.monotonic())
 
     def lines(self, path: str) -> frozenset[bytes] | None:
-        found: frozenset[bytes] | None = self.kept(path, read_set)
+        found: frozenset[bytes] | None = self.kept(path, read_set) if path else None
         return found
 
     def cdb(self, path: str) -> Cdb | None:
@@ -141,6 +147,11 @@ class RcptCheck(Plugin[Settings]):
         return found
 
     # -- the hooks
+
+    @hook
+    def smtp_connect(self, session: Session) -> None:
+        """A list that is there and cannot be read ends the session at once, as in qmail."""
+        self.lines(self.settings_for(session).validrcptto)
 
     @hook
     async def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
@@ -248,10 +259,12 @@ class RcptCheck(Plugin[Settings]):
     ) -> Verdict | None:
         if self.is_shadow or not settings.program or (session.may_relay and not settings.program_for_relays):
             return None
-        values = {"SENDER": transaction.sender, "RECIPIENT": recipient.address, "HELO": session.helo or b""}
+        address = recipient.address + (session.relay_suffix or b"")
+        values = {"SENDER": transaction.sender, "RECIPIENT": address, "HELO": session.helo or b""}
         if any(is_function(value) for value in values.values()):
             return UNUSABLE
-        environment = {**session.environment, "USE_FD4": "1"}
+        found = {name: value for name, value in transaction.queue_environment.items() if value is not None}
+        environment = {**session.environment, **found, "USE_FD4": "1"}
         environment |= {name: value.decode("utf-8", "surrogateescape") for name, value in values.items()}
         known = {"RCPTFOUND": is_found, "RCPTHOSTS": self.rcpthosts.allows(recipient.address)}
         for name, is_so in known.items():

@@ -347,6 +347,26 @@ async def test_a_program_knows_whether_the_recipient_was_found(home: Home) -> No
     assert Path(home.path, "seen").read_text() == "joe@example.org 1 1 \nx@sub.foreign.example  1 \n"
 
 
+async def test_a_program_sees_the_recipient_with_the_suffix_of_relayclient(home: Home) -> None:
+    environment = {"RELAYCLIENT": "@relay.example", "RCPTCHECKRELAYCLIENT": "1"}
+    talk = await talk_with(home, {**script(home, 'echo "$RECIPIENT" >> seen'), **environment})
+    await rcpt(talk, "joe@example.org")
+    assert Path(home.path, "seen").read_text() == "joe@example.org@relay.example\n"
+
+
+async def test_a_list_that_cannot_be_read_ends_the_session_at_once(home: Home) -> None:
+    Path(home.control("validrcptto")).mkdir()
+    talk = await talk_with(home)
+    assert talk.is_closed
+
+
+@pytest.mark.parametrize("value", ["", "x"])
+async def test_a_limit_in_a_variable_without_a_number_is_none_as_in_qmail(home: Home, value: str) -> None:
+    talk = await talk_with(home, {"BRTLIMIT": value}, brtlimit=1)
+    said = await rcpt(talk, "a@example.org", "b@example.org", "joe@example.org")
+    assert [line[:3] for line in said] == ["550", "550", "250"]
+
+
 async def test_a_program_that_sleeps_is_killed(home: Home) -> None:
     talk = await talk_with(home, script(home, "sleep 60"), seconds=0.3)
     assert await rcpt(talk, "joe@example.org") == ["421 unable to verify recipient (#4.3.0)"]
