@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pluq import AuthResult, Defer, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.config.settings import number_or_zero
 from pluq.hookspecs import clean_text
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Settings:
         0,
         control="spfbehavior",
         env="SPFBEHAVIOR",
+        parse_env=number_or_zero,
         help="How far SPF goes, from 0 (off) and 1 (note it) over 3 (refuse fail) to 6 (refuse what is not a pass).",
     )
     rules: str = setting(
@@ -128,7 +130,7 @@ class Spf(Plugin[Settings]):
 
 
 def is_refused(outcome: Outcome, settings: Settings) -> bool:
-    return settings.behavior >= REFUSED_FROM.get(outcome.result, 7)
+    return outcome.result in REFUSED_FROM and settings.behavior >= REFUSED_FROM[outcome.result]
 
 
 def client_of(session: Session, sender: bytes) -> Client:
@@ -142,8 +144,9 @@ def client_of(session: Session, sender: bytes) -> Client:
 
 def received_spf(session: Session, client: Client, outcome: Outcome) -> bytes:
     """Return the Received-SPF field (RFC 7208 section 9.1, in the patch's words)."""
-    source = "local policy" if outcome.local else f"SPF record at {outcome.domain}"
-    text = TEXTS[outcome.result].format(source=source, ip=client.ip, domain=outcome.domain, reason=outcome.reason)
+    domain = outcome.source or outcome.domain
+    source = "local policy" if outcome.local else f"SPF record at {domain}"
+    text = TEXTS[outcome.result].format(source=source, ip=client.ip, domain=domain, reason=outcome.reason)
     identity = f"envelope-from={client.sender}" if client.sender else f"helo={client.helo}"
     line = f"Received-SPF: {outcome.result} ({session.local_host}: {text}) client-ip={client.ip}; {identity};"
     return clean_text(line) + b"\n"

@@ -76,6 +76,38 @@ async def test_what_was_found_is_written_below_received_and_told_to_the_queue_pr
     assert [(one.method, one.result, one.domain) for one in transaction.results] == [("spf", "pass", "pass.example")]
 
 
+@pytest.mark.parametrize(
+    ("record", "result", "source"),
+    [
+        ("v=spf1 include:pass.example -all", "pass", "pass.example"),
+        ("v=spf1 redirect=pass.example", "pass", "pass.example"),
+        ("v=spf1 include:other.example ?all", "neutral", "asked.example"),
+        ("v=spf1 include:other.example include:pass.example -all", "pass", "pass.example"),
+        ("v=spf1 redirect=soft.example", "softfail", "soft.example"),
+        ("v=spf1 include:temp.example -all", "temperror", "lookup of temp.example"),
+    ],
+)
+async def test_the_field_names_the_domain_whose_record_decided(
+    server: FakeDns, record: str, result: str, source: str
+) -> None:
+    server.zone["asked.example"] = [("TXT", record)]
+    _, _, transaction = await ask(server, b"joe@asked.example", behavior=1)
+    field = transaction.received_fields[0].decode()
+    assert field.startswith(f"Received-SPF: {result} ")
+    assert source in field.partition(")")[0]
+
+
+async def test_no_behavior_refuses_a_pass(server: FakeDns) -> None:
+    assert (await ask(server, b"joe@pass.example", behavior=7))[1] is None
+
+
+async def test_our_own_host_passes_without_a_record(server: FakeDns) -> None:
+    session = Session(remote_ip="127.0.0.1", local_host="mx.example.org", helo=b"c")
+    _, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=3)
+    assert at_rcpt is None
+    assert b"pass (mx.example.org: local policy designates 127.0.0.1" in transaction.received_fields[0]
+
+
 async def test_an_outcome_lasts_no_longer_than_the_answers_that_it_stands_on(server: FakeDns) -> None:
     results = []
     for record in (
