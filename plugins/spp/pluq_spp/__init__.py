@@ -17,14 +17,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pluq import Defer, Login, Phase, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
 from pluq.children import Ended, is_function, run
 from pluq.errors import ConfigError
 from pluq.listen.fresh import Fresh
-from pluq.smtpd.policy import RcptHosts, read_rcpthosts
 from pluq.store.control import read_lines
 from pluq_spp.output import refusal
 from pluq_spp.sections import Section, Sections, command_line, parse_sections
@@ -33,6 +32,7 @@ from pluq_spp.state import Answer, State
 FILE = "control/smtpplugins"
 EXEC_FAILED = 120
 UNUSABLE = Reject(555, "5.5.4", "syntax error", once=True)
+NO_RESULTS: Mapping[str, str | None] = {}
 REFUSED = Defer(451, "4.3.0", "temporary local problem")
 
 
@@ -69,7 +69,6 @@ class Spp(Plugin[Settings]):
     budget = 100.0
 
     def __init__(self) -> None:
-        self.rcpthosts = RcptHosts(None)
         self._files: dict[str, Fresh[Sections]] = {}
 
     @hook
@@ -86,7 +85,6 @@ class Spp(Plugin[Settings]):
 
     @hook
     def start(self) -> None:
-        self.rcpthosts = read_rcpthosts(self.context.home)
         self.places = asyncio.Semaphore(self.settings.concurrency)
 
     def path(self, settings: Settings) -> str:
@@ -149,14 +147,14 @@ class Spp(Plugin[Settings]):
             session,
             Section.RCPT,
             "SMTPRCPTTO",
+            transaction.queue_environment,
             SMTPRCPTCOUNT=b"%d" % len(transaction.recipients),
             SMTPRCPTCOUNTALL=b"%d" % state.recipients,
             SMTPRCPTHOSTSOK=b"1" if recipient.allowed else b"0",
             SMTPRCPTTO=recipient.address,
         )
         if answer.address is not None:
-            recipient.address = answer.address
-            recipient.allowed = session.may_relay or self.rcpthosts.allows(answer.address)
+            recipient.address = answer.address  # and rcpthosts has been asked: a program may send mail elsewhere
         if answer.is_vouched:
             recipient.is_vouched = recipient.allowed = True
         return answer.verdict
@@ -169,8 +167,9 @@ class Spp(Plugin[Settings]):
             session,
             Section.PASS,
             "SMTPRCPTTO",
+            transaction.queue_environment,
             SMTPRCPTCOUNT=b"%d" % (len(transaction.recipients) + 1),
-            SMTPRCPTTO=recipient.address,
+            SMTPRCPTTO=recipient.address + (session.relay_suffix or b""),
         )
         if answer.address is not None:
             recipient.address = answer.address
@@ -181,7 +180,7 @@ class Spp(Plugin[Settings]):
         refused = self.due(session, Phase.DATA)
         if refused is not None:
             return refused
-        answer = await self.ask(session, Section.DATA)
+        answer = await self.ask(session, Section.DATA, "", transaction.queue_environment)
         if answer.verdict is None:
             state = self.state(session)
             state.has_data = True
@@ -210,12 +209,20 @@ class Spp(Plugin[Settings]):
         session.preface.extend(lines[:-1])
         return refusal(lines[-1]) or REFUSED
 
-    async def ask(self, session: Session, section: Section, changes: str = "", **variables: bytes) -> Answer:
+    async def ask(
+        self,
+        session: Session,
+        section: Section,
+        changes: str = "",
+        results: Mapping[str, str | None] = NO_RESULTS,
+        **variables: bytes,
+    ) -> Answer:
         """Run the programs of a section, in order, until one says the last word.
 
-        `variables` are those of the command; `changes` names the one that a C line changes.
+        `variables` are those of the command; `changes` names the one that a C line changes; `results` are what other plugins found
+        (SPFRESULT, RBLRESULT).
         """
-        answer = Answer(session, self.state(session))
+        answer = Answer(session, self.state(session), results)
         if self.is_shadow:  # what programs would say cannot be known without running them
             return answer
         entries = answer.state.sections.get(section, ())
@@ -252,7 +259,12 @@ class Spp(Plugin[Settings]):
 
     async def run(self, entry: str, answer: Answer) -> Ended:
         """Run one program. Raises OSError where it cannot be started."""
-        environment: dict[str, str | None] = {**os.environ, **answer.session.environment, **answer.state.variables}
+        environment: dict[str, str | None] = {
+            **os.environ,
+            **answer.session.environment,
+            **answer.results,
+            **answer.state.variables,
+        }
         async with self.places:
             return await run(
                 command_line(entry),

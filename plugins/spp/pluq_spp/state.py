@@ -45,11 +45,12 @@ class State:
 class Answer:
     """What the programs of one section say. `address`: the new one; `is_vouched`: nobody's list shall object.
 
-    `is_final`: no more programs are asked.
+    `is_final`: no more programs are asked. `results`: variables of other plugins, None is unset.
     """
 
     session: Session
     state: State
+    results: Mapping[str, str | None] = field(default_factory=dict)
     verdict: Verdict | None = None
     address: bytes | None = None
     is_vouched: bool = False
@@ -63,6 +64,8 @@ class Answer:
                 action(self, text)
             if letter in (b"E", b"R") and self.verdict is None:
                 self.fail(entry, "refused without a reply")
+                if letter == b"R":
+                    self.verdict = Disconnect(self.verdict, is_quit=True)
 
     def fail(self, entry: str, reason: str) -> None:
         """A program failed: the client comes back."""

@@ -118,11 +118,25 @@ async def test_a_pass_program_runs_once_for_a_recipient_that_is_let_in(home: Hom
     assert Path(home.path, "seen").read_text() == "j@example.org 1\nk@example.org 2\n"
 
 
-async def test_a_changed_recipient_is_asked_of_rcpthosts(home: Home) -> None:
+async def test_rcpthosts_is_asked_of_the_recipient_that_the_client_named(home: Home) -> None:
     talk = await talk_with(home, '[rcpt]\n:echo "C$SMTPRCPTTO.example"\n:echo "HX-To: $SMTPRCPTTO"\n')
-    assert (await dialogue(talk, "MAIL FROM:<a@b>", "RCPT TO:<j@example.org>"))[1].startswith("553")
+    assert (await dialogue(talk, "MAIL FROM:<a@b>", "RCPT TO:<j@example.org>"))[1] == "250 ok"
     talk = await talk_with(home, "[rcpt]\n:echo Cann@example.org\n")
-    assert (await dialogue(talk, "MAIL FROM:<a@b>", "RCPT TO:<j@foreign.example>"))[1] == "250 ok"
+    assert (await dialogue(talk, "MAIL FROM:<a@b>", "RCPT TO:<j@foreign.example>"))[1].startswith("553")
+
+
+async def test_programs_see_what_other_plugins_found_of_the_sender(home: Home) -> None:
+    talk = await talk_with(home, "[rcpt]\n:echo E550 $SPFRESULT\n")
+    await talk.ask("MAIL FROM:<a@b>")
+    assert talk.smtp.transaction is not None
+    talk.smtp.transaction.queue_environment["SPFRESULT"] = "softfail"
+    assert await talk.ask("RCPT TO:<j@example.org>") == "550 softfail"
+
+
+async def test_a_program_that_hangs_up_needs_no_words(home: Home) -> None:
+    talk = await talk_with(home, "[mail]\n:echo R\n")
+    assert (await talk.ask("MAIL FROM:<a@b>")).startswith("451 qmail-spp failure")
+    assert talk.is_closed
 
 
 async def test_a_program_cannot_make_the_client_a_relay_by_a_variable(home: Home) -> None:
