@@ -143,6 +143,12 @@ def test_parameters_follow_the_address():
     assert parse_parameters(rest) == {b"SIZE": b"1000", b"BODY": b"8BITMIME", b"SMTPUTF8": None}
 
 
+def test_what_touches_the_address_is_no_parameter():
+    assert parse_parameters(parse_path(b"FROM:<a@b>SIZE=1000")[1]) == {}
+    assert parse_parameters(parse_path(b"FROM:a@b SIZE=1000")[1]) == {b"SIZE": b"1000"}
+    assert parse_parameters(parse_path(b'FROM:<"a"@b> SIZE=1000')[1]) == {b"SIZE": b"1000"}
+
+
 def test_domain_is_after_the_last_at():
     assert split_domain(b"a@b@c") == (b"a@b", b"c")
     assert split_domain(b"a@") == (b"a", b"")

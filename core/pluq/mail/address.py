@@ -22,7 +22,7 @@ _LITERAL = re.compile(rb"\[([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)\]")
 
 
 def parse_path(argument: bytes) -> tuple[bytes, bytes]:
-    """Return the address in the argument of MAIL or RCPT, and what follows it (the ESMTP parameters).
+    """Return the address in the argument of MAIL or RCPT, and what follows it (ESMTP parameters, each behind a blank).
 
     The address is what stands between the first < and the next >; without < it is what follows the first colon and blanks, up
     to a blank. A source route is cut off, quotes and backslashes are taken out.
@@ -40,7 +40,7 @@ def parse_path(argument: bytes) -> tuple[bytes, bytes]:
     if end == -1:
         end = len(argument)
     if _SPECIAL.search(argument, start, end) is None:
-        return argument[start:end], argument[end + 1 :]
+        return argument[start:end], argument[end:].removeprefix(b">")
     return _unquote(argument, start, terminator[0])
 
 
@@ -54,7 +54,7 @@ def _unquote(argument: bytes, start: int, terminator: int) -> tuple[bytes, bytes
             address.append(octet)
             escaped = False
         elif octet == terminator and not quoted:
-            return bytes(address), argument[position + 1 :]
+            return bytes(address), argument[position:].removeprefix(b">")
         elif octet == 0x5C:
             escaped = True
         elif octet == 0x22:
@@ -67,10 +67,10 @@ def _unquote(argument: bytes, start: int, terminator: int) -> tuple[bytes, bytes
 def parse_parameters(rest: bytes) -> dict[bytes, bytes | None]:
     """Return the ESMTP parameters that follow an address: names in upper case, None for one without a value.
 
-    The last of equal names counts. Source: RFC 5321 section 4.1.2.
+    A blank stands before each; what touches the address is none. The last of equal names counts. Source: RFC 5321 section 4.1.2.
     """
     parameters: dict[bytes, bytes | None] = {}
-    for word in rest.split():
+    for word in rest.partition(b" ")[2].split():
         name, equals, value = word.partition(b"=")
         parameters[name.upper()] = value if equals else None
     return parameters
