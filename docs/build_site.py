@@ -66,8 +66,9 @@ STYLE = """\
 :root { --content: 58rem }
 .content { width: var(--content) }
 .content h2 { font-size: 1.5rem } .content h3 { font-size: 1.15rem }
-article table { font-size: .9rem } article td { vertical-align: top }
+article table.docutils { font-size: .9rem; margin-left: 0 } article td { vertical-align: top }
 article table code { white-space: nowrap }
+@media (max-width: 46rem) { article table code { white-space: normal; overflow-wrap: anywhere } }
 """
 
 
