@@ -96,6 +96,8 @@ def test_descriptors_that_come_along_are_not_kept(stack):
 
 
 def test_who_hangs_up_at_once_leaves_nothing(stack):
+    stack.send("before them")  # the server has its leases afterwards, and the daemon the files of them
+    stack.wait_mail("before them")
     pid, before = stack.role_pids()["queue"], descriptors(stack, "queue")
     for number in range(2000):
         sock = connected(stack, "qmqp")

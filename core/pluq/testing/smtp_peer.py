@@ -144,7 +144,7 @@ class _Conversation:
         self.peer = peer
         self.connection = connection
         self.session = session
-        self.buffer = b""
+        self.buffer = bytearray()
         connection.settimeout(POLL_SECONDS)
 
     def run(self) -> None:
@@ -183,21 +183,23 @@ class _Conversation:
         self.connection = context.wrap_socket(self.connection, server_side=True)
         self.connection.settimeout(POLL_SECONDS)
         self.session.tls = True
-        self.buffer = b""
+        self.buffer.clear()
 
     def peeked(self, wanted: bytes) -> bool:
         """Return whether the next bytes are `wanted`."""
-        while len(self.buffer) < len(wanted) and wanted.startswith(self.buffer):
+        while len(self.buffer) < len(wanted) and wanted.startswith(bytes(self.buffer)):
             self.receive()
         return self.buffer.startswith(wanted)
 
     def read_until(self, end: bytes) -> bytes:
-        while end not in self.buffer:
+        looked = 0
+        while (at := self.buffer.find(end, max(0, looked - len(end)))) < 0:
             if len(self.buffer) > MAX_LINE << 6:
                 raise _Gone
+            looked = len(self.buffer)
             self.receive()
-        at = self.buffer.index(end) + len(end)
-        data, self.buffer = self.buffer[:at], self.buffer[at:]
+        data = bytes(self.buffer[: at + len(end)])
+        del self.buffer[: at + len(end)]
         return data
 
     def receive(self) -> None:
