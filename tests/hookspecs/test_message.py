@@ -46,7 +46,9 @@ def test_fields_are_changed_where_they_stand_by_name_and_number() -> None:
     message.prepend(b"Z: 0\n")
     assert message.as_bytes() == b"Z: 0\nB: 2\nA: new\nA: last\nC: 5\n\nbody\n"
     assert b"".join(message.body_chunks()) == b"body\n"
-    assert [one.value for one in message.fields if one.name == b"a"] == [b"1", b"3", b"4"], "the original stays what it was"
+    assert [one.value for one in message.fields if one.name == b"a"] == [b"1", b"3", b"4"], (
+        "the original stays what it was"
+    )
     with pytest.raises(PluqError, match="break the header"):
         message.change(b"B", 1, b"B: x\nEvil: y\n")
 

@@ -23,7 +23,9 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("status"), settings=Status(listen="127.0.0.1:8025", hosts=("mail.example.org",)))
+    return make_site(
+        tmp_path_factory.mktemp("status"), settings=Status(listen="127.0.0.1:8025", hosts=("mail.example.org",))
+    )
 
 
 @pytest.fixture
