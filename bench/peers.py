@@ -45,6 +45,8 @@ class Peer:
     port: int = 0
     roots: list[int] = field(default_factory=list)
     name = "peer"
+    host = "127.0.0.1"
+    """Where it listens, and where its clients come from."""
     has_banner = True
     most_recipients = 1
     """In one SMTP transaction of its own."""
@@ -123,7 +125,7 @@ class Peer:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+                with socket.create_connection((self.host, self.port), 2) as sock:
                     if sock.recv(512).startswith(b"220"):
                         sock.sendall(b"QUIT\r\n")
                         return
@@ -194,7 +196,7 @@ class Pluq(Peer):
         subprocess.run(newu, check=True, env={**os.environ, "PLUQ_HOME": home})
         if self.profile:
             with open(f"{home}/control/pluq.toml", "w") as file:
-                file.write(f'[profile.bench]\nlisten = ["127.0.0.1:{self.port}"]\n{self.profile}\n')
+                file.write(f'[profile.bench]\nlisten = ["{self.host}:{self.port}"]\n{self.profile}\n')
 
     def tool(self, *words: str) -> bytes:
         """Run a verb of `pluq` for this home; return what it prints. Raises RuntimeError with what it complains of."""
@@ -205,7 +207,7 @@ class Pluq(Peer):
         return done.stdout
 
     def serve(self) -> None:
-        listen = [] if self.profile else ["--listen", f"127.0.0.1:{self.port}"]
+        listen = [] if self.profile else ["--listen", f"{self.host}:{self.port}"]
         self.launch([PLUQ, "serve", "--home", self.home, *listen], self.environment())
         self.wait_ready()
 
@@ -326,7 +328,7 @@ class Postfix(Peer):
 
     def write_master(self, etc: str) -> None:
         """Write Debian's services that take part, none of them in a chroot."""
-        lines = [f"127.0.0.1:{self.port} inet n - n - - smtpd"]
+        lines = [f"{self.host}:{self.port} inet n - n - - smtpd"]
         lines += [
             "postlog unix-dgram n - n - 1 postlogd",
             "pickup unix n - n 60 1 pickup",

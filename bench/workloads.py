@@ -86,7 +86,7 @@ class Workload:
         to = f"user@{self.domain}" if self.domain else peer.address()
         command = [SOURCE, "-s", str(self.sessions), "-m", str(count)]
         command += ["-F", peer.signed] if self.setup == "mx" else ["-l", str(self.size)]
-        command += [*self.options, "-f", SENDER, "-t", to, f"127.0.0.1:{peer.port}"]
+        command += [*self.options, "-f", SENDER, "-t", to, f"{peer.host}:{peer.port}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
