@@ -158,6 +158,8 @@ class Transaction:
     """Variables for the program that QMAILQUEUE names; None unsets one."""
     is_sender_vouched: bool = False
     """A plugin answers for the sender, so others let it pass."""
+    is_sender_judged: bool = False
+    """A plugin reads badmailfrom in its own way, so the core does not look at it."""
     is_utf8: bool = False
     """A plugin has taken MAIL as SMTPUTF8, and our Received field says so."""
     notes: Notes = field(default_factory=dict)

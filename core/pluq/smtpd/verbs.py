@@ -131,7 +131,8 @@ def mail(smtp: SmtpSession, argument: bytes) -> Pending:
 def begin_transaction(smtp: SmtpSession, transaction: Transaction) -> None:
     """Take the sender: a new transaction stands in the place of any former one."""
     smtp.transaction = transaction
-    smtp.is_bad_sender = smtp.service.policy.is_bad_sender(transaction.sender)
+    is_judged = transaction.is_sender_judged
+    smtp.is_bad_sender = not is_judged and smtp.service.policy.is_bad_sender(transaction.sender)
     smtp.reply(replies.OK)
 
 

@@ -102,6 +102,8 @@ class BadMail(Plugin[Settings]):
     @hook
     async def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
         settings = self.settings_for(session)
+        # Else qmail's own reading of badmailfrom stands.
+        transaction.is_sender_judged = settings.match == "regex" and not self.is_shadow
         if not transaction.sender:
             return NO_NULL_SENDER if settings.rejectnullsenders else None
         if settings.mfcheck and not session.may_relay and not transaction.is_sender_vouched:

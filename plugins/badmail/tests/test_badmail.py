@@ -15,7 +15,8 @@ from pluq.dns import Resolver
 from pluq.testing.clock import virtual_time
 from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
-from pluq.testing.plugins import make_plugin
+from pluq.testing.plugins import make_plugin, plan_of
+from pluq.testing.smtp_session import Talk, default_policy
 from pluq_badmail import BAD_HELO, BAD_RECIPIENT, BAD_SENDER, NO_DNS, NO_NULL_SENDER, NO_RELAY, NO_SUCH_DOMAIN, BadMail
 from pluq_badmail.patterns import PlainList, Rule, Rules
 
@@ -87,6 +88,22 @@ async def ask(
         or plugin.smtp_rcpt(session, transaction, asked)
         or plugin.smtp_rcpt_allowed(session, asked)
     )
+
+
+@pytest.mark.parametrize(
+    ("match", "reply"),
+    [
+        ("regex", "553 sorry, your envelope sender has been denied (#5.7.1)"),
+        ("plain", "553 sorry, your envelope sender is in my badmailfrom list (#5.7.1)"),
+    ],
+)
+async def test_one_reading_of_badmailfrom_answers(home: Home, match: str, reply: str) -> None:
+    Path(home.control("badmailfrom")).write_text("bad@x.example\n")
+    plugin = make_plugin(BadMail, home=home, match=match)
+    plugin.start()
+    talk = Talk(policy=default_policy(badmailfrom=frozenset([b"bad@x.example"])), plan=plan_of(plugin))
+    await talk.ask("MAIL FROM:<bad@x.example>")
+    assert await talk.ask("RCPT TO:<joe@example.org>") == reply
 
 
 RELAY = {"RELAYCLIENT": ""}
