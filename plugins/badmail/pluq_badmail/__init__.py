@@ -47,6 +47,11 @@ NAMES = {
 Matcher = Rules | PlainList
 
 
+def is_set(text: str) -> bool:
+    """A variable that is there switches on, whatever it holds."""
+    return True
+
+
 @dataclass(frozen=True)
 class Settings:
     match: Literal["regex", "plain"] = setting(
@@ -61,6 +66,9 @@ class Settings:
         control="rejectnullsenders",
         env="REJECTNULLSENDERS",
         help="Turn away, for now, every message without a sender.",
+    )
+    ignore_senders: bool = setting(
+        False, env="DISABLE_BADMAILFROM", parse_env=is_set, help="Do not look at the lists of senders."
     )
     mfcheck: int = setting(
         0,
@@ -130,7 +138,8 @@ class BadMail(Plugin[Settings]):
             return NO_RELAY
         if not session.is_helo_vouched and session.helo is not None and self.refused(session, HELO_LISTS, session.helo):
             return BAD_HELO
-        sender = b"" if transaction.is_sender_vouched else transaction.sender
+        is_exempt = transaction.is_sender_vouched or self.settings_for(session).ignore_senders
+        sender = b"" if is_exempt else transaction.sender
         if sender and self.refused(session, SENDER_LISTS, sender):
             return BAD_SENDER
         return None

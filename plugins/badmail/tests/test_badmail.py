@@ -110,6 +110,7 @@ RELAY = {"RELAYCLIENT": ""}
 CASES = [
     ({"badmailfrom": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_SENDER),
     ({"badmailfrom": "bad\n"}, RELAY, {"sender": b"bad@x"}, BAD_SENDER),
+    ({"badmailfrom": "bad\n"}, {"DISABLE_BADMAILFROM": "0"}, {"sender": b"bad@x"}, None),
     ({"badmailfromnorelay": "bad\n"}, RELAY, {"sender": b"bad@x"}, None),
     ({"badmailfromnorelay": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_SENDER),
     ({"badmailfrom": "!good\n"}, {}, {"sender": b""}, None),
