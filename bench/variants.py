@@ -23,6 +23,8 @@ POLICYD = "/usr/bin/policyd-spf"
 STRACE = "/usr/bin/strace"
 NAME_SERVERS = {"pluq": "127.0.0.53", "postfix": "127.0.0.54"}
 SIGNED_DOMAIN = "load.example"
+# Neither side asks for the name of a client: nobody has one here.
+NO_NAMES_OF_CLIENTS = {"smtpd_peername_lookup": "no"}
 # For documentation (RFC 5737): nobody's.
 CLIENT = "198.51.100.7"
 SLOW_MICROSECONDS = 5000
@@ -208,6 +210,7 @@ class PostfixFiltered(Postfix):
             "smtpd_recipient_restrictions": "check_policy_service unix:private/policyd-spf,permit",
             "smtpd_milters": f"inet:127.0.0.1:{self.milter_port}",
             "milter_default_action": "tempfail",
+            **NO_NAMES_OF_CLIENTS,
         }
 
     def more_services(self) -> list[str]:
@@ -224,6 +227,9 @@ class PostfixBare(Postfix):
         move(self)
         key_record(self)
         super().start()
+
+    def more_settings(self) -> dict[str, str]:
+        return NO_NAMES_OF_CLIENTS
 
 
 # -- a disk whose every sync takes longer
