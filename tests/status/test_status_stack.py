@@ -192,6 +192,7 @@ def test_the_status_role_may_do_nothing(stack):
 
 
 def test_a_queue_that_waits_is_shown(stack):
+    stack.wait_figure('pluq_concurrency{channel="local"}', 10)  # it is 0 as well until the scheduler has begun
     stack.control("concurrencylocal", "0")
     stack.process.send_signal(signal.SIGHUP)
     wait_until(lambda: 'pluq_concurrency{channel="local"} 0' in stack.get("/metrics")[1], "no room")
