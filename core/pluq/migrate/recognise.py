@@ -259,10 +259,6 @@ def _qmailqueue(word: str) -> Sign:
     return sign
 
 
-def _nonzero(name: str) -> Sign:
-    return lambda survey: f"control/{name}" if survey.number(name) else ""
-
-
 def _qregex(survey: Survey) -> str:
     if fork(survey)[0] == "indimail":
         return first(control("qregex"), environment("QREGEX"))(survey)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluq import Disconnect, Plugin, Recipient, Reject, Session, Transaction, Verdict, hook, setting
+from pluq.config.settings import switch
 
 EARLY_TALKER = Disconnect(Reject(554, None, "SMTP protocol violation"))
 
@@ -44,7 +45,7 @@ class Settings:
         parse_env=signed,
         help="How long a client waits for the greeting; below zero, as in control/greetdelay: and who talks meanwhile is turned away.",
     )
-    drop_early_talkers: bool = setting(
+    drop_early_talkers: bool = switch(
         False, env="DROP_PRE_GREET", help="Turn away who talks before the greeting; works only with a delay."
     )
     count: int = setting(

@@ -100,6 +100,7 @@ class Tls(Plugin[Settings]):
         self.default: ssl.SSLContext | None = None
         self.fault: ConfigError | None = None
         self.by_name: dict[str, ssl.SSLContext | None] = {}
+        self.by_ciphers: dict[str, ssl.SSLContext] = {}
         self.client_addresses: frozenset[bytes] = frozenset()
         self.outbound: Outbound | None = None
         self.listener: Listener | None = None
@@ -149,21 +150,35 @@ class Tls(Plugin[Settings]):
         if not os.path.lexists(self.path(self.settings.certificate)):
             return
         try:
-            self.default = self.make_context(self.path(self.settings.certificate), self.key_path())
+            self.default = self.default_context(self.settings.ciphers)
         except ConfigError as error:
             self.fault = error
 
-    def key_path(self) -> str:
-        return self.path(self.settings.key) if self.settings.key else ""
+    def default_context(self, ciphers: str) -> ssl.SSLContext:
+        key = self.path(self.settings.key) if self.settings.key else ""
+        return self.make_context(self.path(self.settings.certificate), key, ciphers)
+
+    def context_of(self, session: Session, default: ssl.SSLContext) -> ssl.SSLContext:
+        """Return the context of a session, where its rules name ciphers of their own; a list that cannot be used is told, and the default stands."""
+        ciphers = self.settings_for(session).ciphers
+        if ciphers == self.settings.ciphers or len(self.by_ciphers) >= MAX_LISTS:
+            return self.by_ciphers.get(ciphers, default)
+        if ciphers not in self.by_ciphers:
+            try:
+                self.by_ciphers[ciphers] = self.default_context(ciphers)
+            except ConfigError as error:
+                self.log(f"$TLSCIPHERS: {error}")
+                self.by_ciphers[ciphers] = default
+        return self.by_ciphers[ciphers]
 
     def path(self, name: str) -> str:
         return name if name.startswith("/") else f"{self.context.home.path}/{name}"
 
-    def make_context(self, certificate: str, key: str) -> ssl.SSLContext:
+    def make_context(self, certificate: str, key: str, ciphers: str) -> ssl.SSLContext:
         from pluq_tls import contexts, expiry
 
         settings = self.settings
-        context = contexts.server_context(certificate, key, settings.minimum, settings.ciphers, self.context.read_file)
+        context = contexts.server_context(certificate, key, settings.minimum, ciphers, self.context.read_file)
         self.client_addresses = frozenset(
             line.lower() for line in read_lines(self.context.home.control("tlsclients")) or []
         )
@@ -192,7 +207,9 @@ class Tls(Plugin[Settings]):
         if name not in self.by_name and len(self.by_name) < MAX_NAMES and is_host_name(name):
             path = self.context.home.control(f"servercerts/{name}/servercert.pem")
             try:
-                self.by_name[name] = self.make_context(path, "") if os.path.exists(path) else None
+                self.by_name[name] = (
+                    self.make_context(path, "", self.settings.ciphers) if os.path.exists(path) else None
+                )
             except ConfigError as error:
                 self.log(str(error))
                 self.by_name[name] = None
@@ -208,8 +225,8 @@ class Tls(Plugin[Settings]):
             raise ConfigError(self.path(self.settings.certificate), "implicit TLS needs a certificate")
         await self.begin(session, connection, self.default)
 
-    async def begin(self, session: Session, connection: Any, context: ssl.SSLContext) -> None:
-        self.take(session, await connection.start_tls(context))
+    async def begin(self, session: Session, connection: Any, default: ssl.SSLContext) -> None:
+        self.take(session, await connection.start_tls(self.context_of(session, default)))
 
     def take(self, session: Session, tls: TlsLayer) -> None:
         """Take what the handshake says of the client."""
@@ -265,7 +282,7 @@ class Tls(Plugin[Settings]):
             if settings.implicit or settings.required:
                 raise ConfigError(self.path(settings.certificate), "TLS is required and there is no certificate")
             return None
-        return TlsOffer(self.default, settings.implicit, settings.required)
+        return TlsOffer(self.context_of(session, self.default), settings.implicit, settings.required)
 
     # -- other hosts
 
@@ -287,3 +304,5 @@ class Tls(Plugin[Settings]):
 
 # Names that clients may make us look for; each costs a look into the folder once.
 MAX_NAMES = 10_000
+# Lists of ciphers in the rules of a site.
+MAX_LISTS = 100

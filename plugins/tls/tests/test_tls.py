@@ -171,6 +171,25 @@ def test_nothing_older_than_tls_12_is_spoken(home: Home) -> None:
         server_context(home.control("servercert.pem"), "", "TLSv1.2", "NOSUCH", read)
 
 
+def test_rules_may_name_the_ciphers_of_a_client_and_a_list_that_is_none_changes_nothing(home: Home) -> None:
+    logged: list[str] = []
+    one = make_plugin(Tls, home=home, log=logged.append)
+    one.start()
+    assert one.default is not None
+
+    def context(**environment: str) -> ssl.SSLContext:
+        return one.context_of(Session(environment=environment), one.default or ssl.SSLContext())
+
+    chosen = context(TLSCIPHERS="ECDHE-RSA-AES256-GCM-SHA384")
+    assert [each["name"] for each in chosen.get_ciphers() if each["protocol"] == "TLSv1.2"] == [
+        "ECDHE-RSA-AES256-GCM-SHA384"
+    ]
+    assert context(TLSCIPHERS="ECDHE-RSA-AES256-GCM-SHA384") is chosen
+    assert context() is one.default
+    assert context(TLSCIPHERS="no-such-thing") is one.default
+    assert len([line for line in logged if "$TLSCIPHERS" in line]) == 1
+
+
 def test_a_name_that_a_client_asks_for_chooses_its_certificate_and_cannot_leave_the_folder(home: Home) -> None:
     folder = Path(home.control("servercerts/other.example"))
     folder.mkdir(parents=True)
