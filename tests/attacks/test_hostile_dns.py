@@ -35,7 +35,8 @@ ARC = (
     b"ARC-Authentication-Results: i=1; evil.test; none\r\n"
 )
 MESSAGE = ARC + (
-    b"".join(SIGNATURE % number for number in range(50)) + b"From: a@evil.test\r\nSubject: x\r\n\r\nhello\r\n.\r\n"
+    b"".join(SIGNATURE % number for number in range(50))
+    + b"From: a@evil.test\r\nSubject: x\r\n\r\nsee http://www.evil.test/x\r\n.\r\n"
 )
 
 
@@ -97,7 +98,7 @@ OUT_OF_REACH = {
 
 
 # Those that look something up for a message; `plugins` makes them all.
-LOOKING = {"arc", "badmail", "dkim", "dmarc", "dnsbl", "rcptcheck", "spf"}
+LOOKING = {"arc", "badmail", "dkim", "dmarc", "dnsbl", "rcptcheck", "spf", "surbl"}
 
 
 def plugins(resolver: Resolver, behavior: int) -> list[Any]:
@@ -109,7 +110,13 @@ def plugins(resolver: Resolver, behavior: int) -> list[Any]:
         plugin("dkim", resolver, verify=True, max_signatures=50),
         plugin("arc", resolver),
         plugin("dmarc", resolver),
+        started(plugin("surbl", resolver, zone="list.test")),
     ]
+
+
+def started(one: Any) -> Any:
+    one.start()
+    return one
 
 
 def plugin(name: str, resolver: Resolver, **settings: Any) -> Any:

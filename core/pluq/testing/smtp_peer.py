@@ -24,6 +24,8 @@ from types import TracebackType
 
 MAX_LINE = 1 << 20
 POLL_SECONDS = 0.05
+# Connections that wait to be taken: one that finds no place is tried again by its kernel after seconds, then after more.
+BACKLOG = 1024
 PATIENCE = 60.0
 
 
@@ -79,7 +81,7 @@ class SmtpPeer:
         self._capabilities = capabilities
         self._tls = tls
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listening = socket.create_server((host, port), family=family)
+        self._listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
         self.host = host
         self.port: int = self._listening.getsockname()[1]
         self._stopped = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -233,11 +234,14 @@ async def test_whatever_a_program_prints_the_client_gets_lines(home: Home) -> No
 
 
 async def test_a_slow_program_holds_up_no_other_session(home: Home) -> None:
-    slow = await talk_with(home, "[mail]\n:sleep 60\n", seconds=60)
+    held = f"{home.path}/held"
+    os.mkfifo(held)
+    slow = await talk_with(home, f"[mail]\n:cat {held}\n", seconds=60)
     slow.send(b"MAIL FROM:<a@b>\r\n")
     quick = await talk_with(home, "[mail]\n:true\n")
     assert await quick.ask("MAIL FROM:<a@b>") == "250 ok"
     assert not slow.read()
+    Path(held).write_text("")  # it ends
     slow.hang_up()
     await slow.settled()
 
