@@ -1,5 +1,5 @@
 """Parsers of the plugins: signatures, seals and keys, SPF, DMARC and MTA-STS policies, certificates for DANE, SRS addresses, AUTH responses, files of
-passwords, programs' output.
+passwords, programs' output, links, milters, international addresses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from tests.fuzz.streams import Records, Responses, finish
 from pluq.dns import Budget
 from pluq.dns.codec import Tlsa
 from pluq.errors import ConfigError, ProtocolError
-from pluq.hookspecs.message import Message
+from pluq.hookspecs import Recipient, Transaction
+from pluq.hookspecs.message import Message, split_fields
+from pluq.mail.idn import to_unicode
 from pluq_arc.verify import verify_chain
 from pluq_auth import mechanisms, scram
 from pluq_auth.dialogue import Dialogue, Ended
@@ -23,10 +25,16 @@ from pluq_dkim.options import Options, parse_filter_line, parse_key_line, parse_
 from pluq_dkim.verify import Policy, verify_message
 from pluq_dmarc.author import authors
 from pluq_dmarc.record import parse_record
+from pluq_eai.address import with_ascii_domain
+from pluq_milter.conversation import parse_reply
+from pluq_milter.edits import apply
+from pluq_milter.packets import Body, MilterError, parse_change
+from pluq_milter.packets import Options as MilterOptions
 from pluq_mtasts.policy import parse_policy, policy_id
 from pluq_spf.evaluate import Client, evaluate
 from pluq_spp.output import commands, refusal
 from pluq_srs.rewriter import Rewriter, SrsError
+from pluq_surbl.links import hosts, question, registered
 
 NOW = 1_700_000_000
 ACCOUNTS = parse_users("users", b":a seed for the salts\n")
@@ -91,6 +99,36 @@ def srs(data: bytes) -> None:
     if b"@" in data:
         with contextlib.suppress(SrsError):
             assert rewriter.forward(data).count(b"\n") <= data.count(b"\n")
+
+
+def international_addresses(data: bytes) -> None:
+    """The form with A-labels is ASCII behind the local part, has no line end, and is its own form."""
+    found = with_ascii_domain(data)
+    if found is not None:
+        _box, at, domain = found.rpartition(b"@")
+        assert data.isascii() or not at or (domain.isascii() and not set(found) & {10, 13, 0})
+        assert with_ascii_domain(found) == found
+    to_unicode(data.rpartition(b"@")[2])
+
+
+def links(data: bytes) -> None:
+    """Hosts of a message's links make questions that DNS can hold, or none."""
+    for host in hosts(data):
+        name = question(registered(host, {"co.uk"}, {"demon.co.uk"}), "list.test")
+        assert not set(name) & set("\r\n\0 ")
+
+
+def milter(data: bytes) -> None:
+    """What a milter answers is carried out, or refused; the header stays one."""
+    with contextlib.suppress(MilterError):
+        parse_reply(data)
+    with contextlib.suppress(MilterError):
+        agreed = MilterOptions.decode(data)
+        change = parse_change(data[12:13], data[13:], agreed.actions)
+        message = Message.from_bytes(b"Subject: x\nX-A: 1\n\nbody\n")
+        apply([change], message, Transaction(b"a@b", recipients=[Recipient(b"c@d")]), False)
+        assert not split_fields(b"".join(message.header()))[-1].raw.startswith(b"\n")
+        assert isinstance(change, Body) or message.as_bytes().endswith(b"\n\nbody\n")
 
 
 def logins(data: bytes) -> None:

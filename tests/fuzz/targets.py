@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tests.fuzz import from_files, from_network, from_plugins
 
+from pluq_milter.packets import Options as MilterOptions
 from pluq_tls.selfsigned import make_certificate
 
 FOUND = Path(__file__).with_name("found")
@@ -88,6 +89,21 @@ TARGETS = {
         (*(base64.b64encode(one) for one in (b"\0joe\0secret", b"joe 0123", b"n,,n=joe,r=abc")), b"\nam9l\nc2VjcmV0"),
     ),
     "password-file": Target(from_plugins.password_file, (b"# x\n:seed\njoe:$2b$12$abcdefghijklmnopqrstuv:4096,AA==,BB==,CC==\n",)),
+    "international-addresses": Target(
+        from_plugins.international_addresses, ("jos\u00e9@b\u00fccher.example".encode(), b"a@xn--bcher-kva.example", b"\xff@x")
+    ),
+    "links": Target(
+        from_plugins.links,
+        (b"see http://www.evil.test/x and https://1.2.3.4:80 HTTP://a=2Eb.co.uk\n", b"aHR0cDovL2V2aWwudGVzdC8=\n&#104;ttp://x.y"),
+    ),
+    "milter": Target(
+        from_plugins.milter,
+        (
+            MilterOptions().encode()[5:] + b"m\0\0\0\1X-A\0b\r\n c\0",
+            MilterOptions().encode()[5:] + b"+<x@y>\0",
+            b"550 5.7.1 no%%\0",
+        ),
+    ),
     "programs-output": Target(from_plugins.programs_output, (b"R550 no\nHField: x\nSA=b\nN\n", b"E421 later\n")),
 }  # fmt: skip
 
