@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import atheris
 
-PLUGINS = ("arc", "auth", "dane", "dkim", "dmarc", "mtasts", "spf", "spp", "srs")
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
-with atheris.instrument_imports(include=["pluq", *(f"pluq_{name}" for name in PLUGINS)]):
+with atheris.instrument_imports(include=["pluq", *(f"pluq_{folder.name}" for folder in PLUGINS.iterdir())]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
