@@ -1,6 +1,6 @@
 """Break the stack in every way and count what is lost: tests/torture/run [short|long] [--only WORD] [--json FILE]
 
-short takes about two minutes, long under an hour. Some runs need root, loop devices, strace or libfaketime; they are skipped with a
+short takes about two minutes, long half an hour. Some runs need root, loop devices, strace or libfaketime; they are skipped with a
 reason where these are missing. Exit code 1 if anything was lost, corrupt, or delivered twice without a reason; but a control, which leaves out
 what makes messages safe, must show losses.
 """
