@@ -12,6 +12,7 @@ Source: RFC 7208; the SPF patch of qmail.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,10 @@ TEXTS = {
     "permerror": "error in processing during lookup of {domain}: {reason}",
     "temperror": "error in processing during lookup of {domain}: DNS problem",
 }
+
+
+# What `explanation` may hold besides the macros of RFC 7208: our name, what decided, the error. A capital asks for the form of a URL.
+OWN_MACRO = re.compile(r"(?<!%)%\{x([rseRSE])\}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Spf(Plugin[Settings]):
     async def smtp_mail(self, session: Session, transaction: Transaction) -> Verdict | None:
         settings = self.settings_for(session)
         if not settings.behavior or session.may_relay or session.login is not None:
+            if "SPFRESULT" in session.environment:
+                transaction.queue_environment["SPFRESULT"] = None  # nobody found that out here
             return None
         from pluq_spf.evaluate import budget_of  # here: pyspf and its DNS are slow to import and seldom needed
 
@@ -87,7 +94,7 @@ class Spf(Plugin[Settings]):
         self.keep(session, transaction, client, outcome)
         if outcome.result == "temperror" and settings.behavior >= 2:
             return LOOKUP_FAILED
-        if settings.helo and client.sender and client.helo and not is_refused(outcome, settings):
+        if settings.helo and client.sender and session.helo and not is_refused(outcome, settings):
             outcome = await self.look_at_helo(session, client, settings, budget) or outcome
         if is_refused(outcome, settings):
             transaction.notes[self.name] = await self.refusal(client, outcome, settings, budget)
@@ -125,7 +132,10 @@ class Spf(Plugin[Settings]):
     async def refusal(self, client: Client, outcome: Outcome, settings: Settings, budget: Budget) -> Reject:
         from pluq_spf.evaluate import expand
 
-        text = outcome.explanation or await expand(client, settings.explanation, self.context.resolver(), budget)
+        text = outcome.explanation
+        if not text:
+            own = with_own_macros(settings.explanation, client, outcome)
+            text = await expand(client, own, self.context.resolver(), budget)
         return Reject(550, "5.7.1", text)
 
 
@@ -134,19 +144,45 @@ def is_refused(outcome: Outcome, settings: Settings) -> bool:
 
 
 def client_of(session: Session, sender: bytes) -> Client:
-    """Return who is asked about. A sender without a domain speaks for nobody: the HELO name is asked instead."""
-    from pluq_spf.evaluate import Client
+    """Return who is asked about. A sender without a domain speaks for nobody: the HELO name is asked instead.
 
-    ip = session.remote_ip if session.remote_ip != "unknown" else "0.0.0.0"
+    A client that has not greeted goes by the name that tcpserver found, as in our Received field.
+    """
+    from ipaddress import ip_address
+
+    from pluq_spf.evaluate import NO_ADDRESS, Client
+
+    try:
+        ip_address(session.remote_ip)
+        ip = session.remote_ip
+    except ValueError:
+        ip = NO_ADDRESS
     address = sender.decode("utf-8", "replace") if b"@" in sender else ""
-    return Client(ip, address, (session.helo or b"").decode("utf-8", "replace"), session.local_host)
+    helo = session.remote_host if session.helo is None else session.helo.decode("utf-8", "replace")
+    return Client(ip, address, helo, session.local_host)
+
+
+def source_of(outcome: Outcome) -> str:
+    return "local policy" if outcome.local else f"SPF record at {outcome.source or outcome.domain}"
+
+
+def with_own_macros(text: str, client: Client, outcome: Outcome) -> str:
+    """Return the text with OWN_MACRO replaced, in a form in which the macros of RFC 7208 can be."""
+    from urllib.parse import quote
+
+    said = {"r": client.receiver, "s": source_of(outcome), "e": outcome.reason}
+
+    def value(macro: re.Match[str]) -> str:
+        found = said[macro[1].lower()]
+        return (quote(found, safe="~") if macro[1].isupper() else found).replace("%", "%%")
+
+    return OWN_MACRO.sub(value, text)
 
 
 def received_spf(session: Session, client: Client, outcome: Outcome) -> bytes:
     """Return the Received-SPF field (RFC 7208 section 9.1, in the patch's words)."""
     domain = outcome.source or outcome.domain
-    source = "local policy" if outcome.local else f"SPF record at {domain}"
-    text = TEXTS[outcome.result].format(source=source, ip=client.ip, domain=domain, reason=outcome.reason)
+    text = TEXTS[outcome.result].format(source=source_of(outcome), ip=client.ip, domain=domain, reason=outcome.reason)
     identity = f"envelope-from={client.sender}" if client.sender else f"helo={client.helo}"
     line = f"Received-SPF: {outcome.result} ({session.local_host}: {text}) client-ip={client.ip}; {identity};"
     return clean_text(line) + b"\n"

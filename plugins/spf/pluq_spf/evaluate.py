@@ -35,6 +35,9 @@ MAX_ADDRESSES = 10
 # No domain lists it, and who comes from here is ours.
 LOOPBACK = "127.0.0.1"
 
+# Stands for the address of a client that has none. It is no client's.
+NO_ADDRESS = "0.0.0.0"
+
 # Outcomes kept, and how long the answers may be, written out, that each stands on: few records of honest domains are a tenth of it.
 MAX_KEPT = 1024
 KEPT_LENGTH = 8192
@@ -124,7 +127,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Client:
-    """Who is asked about: the address, the sender ("" for none), the HELO name, and our own name for macros."""
+    """Who is asked about: the address or NO_ADDRESS, the sender ("" for none), the HELO name, and our own name for macros."""
 
     ip: str
     sender: str
@@ -133,7 +136,9 @@ class Client:
 
     @property
     def domain(self) -> str:
-        return self.sender.rpartition("@")[2] or self.helo
+        """The domain that is asked about: behind the last @, as a local part may hold one, and without a dot at its end."""
+        name = self.sender.rpartition("@")[2] if self.sender else self.helo
+        return name.removesuffix(".")
 
 
 def budget_of(transaction: Transaction) -> Budget:
@@ -145,7 +150,9 @@ async def evaluate(client: Client, resolver: Resolver, budget: Budget, rules: st
     """Return the outcome for a client. `rules` and `guess` are mechanisms of the site, see the settings of the plugin."""
     if client.ip == LOOPBACK:
         return Outcome("pass", client.domain, local=True)
-    case = (*_parties(client), rules, guess)
+    if client.ip == NO_ADDRESS:
+        return Outcome("permerror", client.domain, reason="the client has no address")
+    case = (client.ip, client.domain, rules, guess)  # what an outcome depends on where no macro asks for more
     asked, outcome = _kept.get(case, ({}, None))
     known: dict[Key, Any] = {}
     for question, answer in asked.items():
@@ -162,12 +169,6 @@ async def evaluate(client: Client, resolver: Resolver, budget: Budget, rules: st
 
 
 _kept: dict[tuple[str, ...], tuple[dict[Key, Any], Outcome]] = {}
-
-
-def _parties(client: Client) -> tuple[str, ...]:
-    """Return what of a client an outcome depends on where no macro asks for more: the address, and all behind the local part."""
-    _, at, rest = client.sender.partition("@")
-    return client.ip, at, rest, "" if rest else client.helo
 
 
 def _is_general(known: dict[Key, Any], own: str) -> bool:
@@ -214,7 +215,11 @@ async def _run(function: Callable[[], T], resolver: Resolver, budget: Budget, kn
 
 def make_query(client: Client, local: str | None = None) -> Query:
     spf.DNSLookup = known_answer
-    return Query(client.ip, client.sender, client.helo, local=local, receiver=client.receiver, querytime=0)
+    query = Query(client.ip, client.sender, client.helo, local=local, receiver=client.receiver, querytime=0)
+    # pyspf takes the first @ for the one in front of the domain.
+    query.l = client.sender.rpartition("@")[0] or "postmaster"
+    query.o = query.d = client.domain
+    return query
 
 
 def check(client: Client, rules: str, guess: str) -> Outcome:
@@ -226,7 +231,9 @@ def check(client: Client, rules: str, guess: str) -> Outcome:
     outcome = _outcome(query, query.check(), client)
     if outcome.result == "none" and (rules or guess):
         policy = make_query(client)
-        return _outcome(policy, policy.check(spf=f"v=spf1 {rules} {guess}"), client, local=True)
+        own = _outcome(policy, policy.check(spf=f"v=spf1 {rules} {guess}"), client, local=True)
+        has_matched = policy.mechanism is not None or own.result != "neutral"
+        return own if has_matched else outcome
     if rules and outcome.result in ("fail", "softfail", "neutral"):
         own = make_query(client, local=rules)
         changed = _outcome(own, own.check(), client, local=True)

@@ -139,6 +139,38 @@ async def test_a_message_without_a_sender_is_judged_by_the_helo_name(server: Fak
     assert transaction.received_fields[0].endswith(b"client-ip=192.0.2.7; helo=fail.example;\n")
 
 
+async def test_a_client_that_has_not_greeted_goes_by_the_name_that_was_looked_up(server: FakeDns) -> None:
+    session = Session(remote_ip="192.0.2.7", local_host="mx.example.org", remote_host="fail.example")
+    _, at_rcpt, transaction = await ask(server, b"", session, behavior=3)
+    assert isinstance(at_rcpt, Reject)
+    assert transaction.received_fields[0].endswith(b"client-ip=192.0.2.7; helo=fail.example;\n")
+
+
+@pytest.mark.parametrize("sender", [b"joe@home@fail.example", b"joe@fail.example."])
+async def test_no_way_to_write_a_sender_leads_past_its_domain_s_policy(server: FakeDns, sender: bytes) -> None:
+    _, at_rcpt, transaction = await ask(server, sender, behavior=3)
+    assert isinstance(at_rcpt, Reject)
+    assert transaction.results[0].domain == "fail.example"
+
+
+async def test_a_sender_whose_domain_is_empty_has_no_policy_whatever_the_helo_name_has(server: FakeDns) -> None:
+    session = Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"fail.example")
+    _, at_rcpt, transaction = await ask(server, b"joe@", session, behavior=3)
+    assert at_rcpt is None
+    assert transaction.received_fields[0].startswith(b"Received-SPF: none (mx.example.org: domain at  does not")
+
+
+@pytest.mark.parametrize("address", ["unknown", "", "192.0.2"])
+async def test_without_an_address_nothing_is_looked_up_and_the_result_is_permerror(
+    server: FakeDns, address: str
+) -> None:
+    session = Session(remote_ip=address, local_host="mx.example.org", helo=b"c")
+    at_mail, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=3)
+    assert (at_mail, at_rcpt, server.queries) == (None, None, [])
+    assert transaction.received_fields[0].startswith(b"Received-SPF: permerror ")
+    assert b" client-ip=0.0.0.0; " in transaction.received_fields[0]
+
+
 async def test_a_failing_helo_name_counts_only_when_the_site_says_so(server: FakeDns) -> None:
     def session() -> Session:
         return Session(remote_ip="192.0.2.7", local_host="mx.example.org", helo=b"fail.example")
@@ -152,6 +184,25 @@ async def test_clients_that_may_relay_or_logged_in_are_not_checked(server: FakeD
         at_mail, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=6)
         assert (at_mail, at_rcpt, transaction.received_fields) == (None, None, [])
     assert server.queries == []
+
+
+async def test_the_queue_program_sees_no_result_where_nothing_was_checked(server: FakeDns) -> None:
+    for settings, environment in (({"behavior": 0}, {}), ({"behavior": 3}, {"RELAYCLIENT": ""})):
+        session = Session(environment={"SPFRESULT": "pass", **environment})
+        _, _, transaction = await ask(server, b"joe@fail.example", session, **settings)
+        assert transaction.queue_environment == {"SPFRESULT": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("%{xr}: %{xs}%{xe}", "mx.example.org: SPF record at fail.example"),
+        ("see http://x/?sender=%{S}&by=%{xR}", "see http://x/?sender=joe%40fail.example&by=mx.example.org"),
+        ("%%{xr} %{xS}", "%{xr} SPF%20record%20at%20fail.example"),
+    ],
+)
+async def test_an_explanation_may_say_who_we_are_and_what_decided(server: FakeDns, text: str, said: str) -> None:
+    assert (await ask(server, b"joe@fail.example", behavior=3, explanation=text))[1] == Reject(550, "5.7.1", said)
 
 
 async def test_the_domains_own_explanation_is_shown_and_cannot_inject_a_reply(server: FakeDns) -> None:
@@ -171,6 +222,15 @@ async def test_the_sites_own_rules_pass_what_a_policy_would_fail(server: FakeDns
 async def test_a_domain_without_policy_is_judged_by_the_guess(server: FakeDns) -> None:
     _, at_rcpt, _ = await ask(server, b"joe@none.example", behavior=3, guess="-all")
     assert isinstance(at_rcpt, Reject)
+
+
+@pytest.mark.parametrize("settings", [{"rules": "ip4:10.0.0.1"}, {"guess": "ip4:10.0.0.1"}])
+async def test_rules_of_the_site_that_do_not_match_say_nothing_of_a_domain_without_policy(
+    server: FakeDns, settings: dict[str, str]
+) -> None:
+    _, at_rcpt, transaction = await ask(server, b"joe@none.example", behavior=5, **settings)
+    assert at_rcpt is None
+    assert transaction.results[0].result == "none"
 
 
 async def test_what_the_site_guesses_does_not_speak_for_the_domain(server: FakeDns) -> None:
