@@ -344,9 +344,11 @@ class Auth(Plugin[Settings]):
         if login is not None and settings.force_sender and not self.send_as.allows(login.user, transaction.sender):
             return NOT_YOURS
         submitter = transaction.parameters.get(b"AUTH")
-        if submitter is not None and session.remote_info is None:
-            note_submitter(session, submitter)
-        session.hides_client = settings.hide_client and (session.may_relay or login is not None)
+        # What one message said, another may say anew; what the login, or tcpserver, says stays.
+        if submitter is not None and login is None and session.remote_info == session.notes.get(self.name):
+            session.notes[self.name] = note_submitter(session, submitter)
+        is_user = login is not None or "SMTPAUTHUSER" in session.environment
+        session.hides_client = settings.hide_client and (session.may_relay or is_user)
         return None
 
     # -- other hosts
@@ -412,10 +414,11 @@ def printable(user: bytes) -> str:
     return clean_text(user).decode("utf-8", "replace")
 
 
-def note_submitter(session: Session, parameter: bytes) -> None:
+def note_submitter(session: Session, parameter: bytes) -> str:
     """Take who a client says has submitted the message to it, where nothing better is known of the client. It proves nothing."""
     from pluq_auth.client import parse_xtext
 
-    said = UNKNOWN_SUBMITTER if parameter == b"<>" else parse_xtext(parameter)
+    said = UNKNOWN_SUBMITTER if parameter.startswith(b"<>") else parse_xtext(parameter)
     session.remote_info = clean_text(said).decode("utf-8", "surrogateescape")
     session.environment["TCPREMOTEINFO"] = session.remote_info
+    return session.remote_info

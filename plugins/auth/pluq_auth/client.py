@@ -138,5 +138,5 @@ def xtext(value: bytes) -> bytes:
 
 
 def parse_xtext(value: bytes) -> bytes:
-    """Return what such a parameter says. What is no escape stands for itself."""
-    return re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), value)
+    """Return what such a parameter says. What is no escape stands for itself; = and + are taken in small letters too, as in the patch."""
+    return re.sub(rb"\+([0-9A-F]{2}|3d|2b)", lambda match: bytes([int(match[1], 16)]), value)

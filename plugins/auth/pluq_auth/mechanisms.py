@@ -49,7 +49,7 @@ async def cram(dialogue: Dialogue, challenge: bytes) -> tuple[bytes, bytes]:
     user, _, digest = (await dialogue.response(challenge)).rpartition(b" ")
     if not digest or b"\0" in digest:
         raise Malformed
-    return check_name(user.rstrip(b" ")), digest
+    return check_name(user), digest
 
 
 def new_challenge(host: str) -> bytes:

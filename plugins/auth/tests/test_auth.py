@@ -316,7 +316,7 @@ async def test_only_a_login_is_held_to_its_sender(users: Home) -> None:
 
 @pytest.mark.parametrize(
     ("parameter", "info"),
-    [("joe", "joe"), ("a+3Db", "a=b"), ("a+2Bb", "a+b"), ("<>", "unknown"), ("a+0Ab+00", "a?b?"), ("+ZZ", "+ZZ")],
+    [("joe", "joe"), ("a+3Db", "a=b"), ("a+2bb", "a+b"), ("<>", "unknown"), ("a+0Ab+00", "a?b?"), ("+ZZ", "+ZZ")],
 )
 async def test_who_submitted_elsewhere_is_noted_where_nothing_better_is_known(
     users: Home, parameter: str, info: str
@@ -326,6 +326,31 @@ async def test_who_submitted_elsewhere_is_noted_where_nothing_better_is_known(
     assert one.session.remote_info == one.session.environment["TCPREMOTEINFO"] == info
     assert one.session.login is None
     assert not one.session.may_relay
+
+
+async def test_each_message_may_name_its_own_submitter_until_somebody_logs_in(users: Home) -> None:
+    one = await talk(users)
+    seen = []
+    for parameter in (" AUTH=joe", " AUTH=ann", ""):
+        one.say(f"MAIL FROM:<a@b>{parameter}")
+        seen.append(one.session.remote_info)
+        one.say("RSET")
+    await one.ask(plain())
+    one.say("MAIL FROM:<a@b> AUTH=ann")
+    assert [*seen, one.session.remote_info] == ["joe", "ann", "ann", "joe"]
+
+
+async def test_what_tcpserver_says_of_the_client_counts_more_than_what_the_client_says(users: Home) -> None:
+    one = await talk(users)
+    one.session.remote_info = "ident"
+    one.say("MAIL FROM:<a@b> AUTH=joe")
+    assert one.session.remote_info == "ident"
+
+
+async def test_a_user_whom_the_rules_name_is_hidden_like_one_who_logged_in(users: Home) -> None:
+    one = await talk(users, {"SMTPAUTHUSER": "joe"})
+    one.say("MAIL FROM:<a@b>")
+    assert one.session.hides_client
 
 
 # -- guessing
@@ -461,6 +486,19 @@ async def test_passwords_and_digests_are_in_no_log(users: Home) -> None:
 
 def digest(challenge: bytes, password: bytes = b"secret") -> bytes:
     return hmac.new(password, challenge, "md5").hexdigest().encode()
+
+
+async def test_the_name_of_a_cram_response_is_all_that_stands_before_the_last_blank() -> None:
+    from pluq_auth.dialogue import Dialogue
+    from pluq_auth.mechanisms import cram
+
+    class Client:
+        def reply(self, line: bytes) -> None: ...
+
+        async def read_line(self) -> bytes:
+            return base64.b64encode(b"joe doe  00")
+
+    assert await cram(Dialogue(Client(), None), b"<1@x>") == (b"joe doe ", b"00")
 
 
 def test_cram_challenges_are_never_the_same() -> None:
