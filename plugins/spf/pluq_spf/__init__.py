@@ -45,7 +45,6 @@ TEXTS = {
     "temperror": "error in processing during lookup of {domain}: DNS problem",
 }
 
-
 # What `explanation` may hold besides the macros of RFC 7208: our name, what decided, the error. A capital asks for the form of a URL.
 OWN_MACRO = re.compile(r"(?<!%)%\{x([rseRSE])\}")
 
@@ -159,7 +158,7 @@ def client_of(session: Session, sender: bytes) -> Client:
         ip = NO_ADDRESS
     address = sender.decode("utf-8", "replace") if b"@" in sender else ""
     helo = session.remote_host if session.helo is None else session.helo.decode("utf-8", "replace")
-    return Client(ip, address, helo, session.local_host)
+    return Client(ip, address, helo, session.local_host, is_ours=ip == session.local_ip)
 
 
 def source_of(outcome: Outcome) -> str:

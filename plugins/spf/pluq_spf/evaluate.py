@@ -32,8 +32,8 @@ MAX_QUERIES = 40
 MAX_SECONDS = 12.0
 MAX_ADDRESSES = 10
 
-# No domain lists it, and who comes from here is ours.
-LOOPBACK = "127.0.0.1"
+# No domain lists them, and who comes from here is ours.
+LOOPBACK = ("127.0.0.1", "::1")
 
 # Stands for the address of a client that has none. It is no client's.
 NO_ADDRESS = "0.0.0.0"
@@ -127,12 +127,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Client:
-    """Who is asked about: the address or NO_ADDRESS, the sender ("" for none), the HELO name, and our own name for macros."""
+    """Who is asked about: the address or NO_ADDRESS, the sender ("" for none), the HELO name; `receiver` is our own name, for macros;
+    `is_ours` that this host talks to itself, by whatever address.
+    """
 
     ip: str
     sender: str
     helo: str
     receiver: str
+    is_ours: bool = False
 
     @property
     def domain(self) -> str:
@@ -148,7 +151,7 @@ def budget_of(transaction: Transaction) -> Budget:
 
 async def evaluate(client: Client, resolver: Resolver, budget: Budget, rules: str = "", guess: str = "") -> Outcome:
     """Return the outcome for a client. `rules` and `guess` are mechanisms of the site, see the settings of the plugin."""
-    if client.ip == LOOPBACK:
+    if client.is_ours or client.ip in LOOPBACK:
         return Outcome("pass", client.domain, local=True)
     if client.ip == NO_ADDRESS:
         return Outcome("permerror", client.domain, reason="the client has no address")
@@ -231,9 +234,9 @@ def check(client: Client, rules: str, guess: str) -> Outcome:
     outcome = _outcome(query, query.check(), client)
     if outcome.result == "none" and (rules or guess):
         policy = make_query(client)
-        own = _outcome(policy, policy.check(spf=f"v=spf1 {rules} {guess}"), client, local=True)
-        has_matched = policy.mechanism is not None or own.result != "neutral"
-        return own if has_matched else outcome
+        said = _outcome(policy, policy.check(spf=f"v=spf1 {rules} {guess}"), client, local=True)
+        has_matched = policy.mechanism is not None or said.result != "neutral"
+        return said if has_matched else outcome
     if rules and outcome.result in ("fail", "softfail", "neutral"):
         own = make_query(client, local=rules)
         changed = _outcome(own, own.check(), client, local=True)

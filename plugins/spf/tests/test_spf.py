@@ -101,11 +101,12 @@ async def test_no_behavior_refuses_a_pass(server: FakeDns) -> None:
     assert (await ask(server, b"joe@pass.example", behavior=7))[1] is None
 
 
-async def test_our_own_host_passes_without_a_record(server: FakeDns) -> None:
-    session = Session(remote_ip="127.0.0.1", local_host="mx.example.org", helo=b"c")
+@pytest.mark.parametrize(("address", "local"), [("127.0.0.1", ""), ("::1", ""), ("192.0.2.7", "192.0.2.7")])
+async def test_our_own_host_passes_without_a_record(server: FakeDns, address: str, local: str) -> None:
+    session = Session(remote_ip=address, local_ip=local, local_host="mx.example.org", helo=b"c")
     _, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=3)
-    assert at_rcpt is None
-    assert b"pass (mx.example.org: local policy designates 127.0.0.1" in transaction.received_fields[0]
+    assert (at_rcpt, server.queries) == (None, [])
+    assert b"pass (mx.example.org: local policy designates %b " % address.encode() in transaction.received_fields[0]
 
 
 async def test_an_outcome_lasts_no_longer_than_the_answers_that_it_stands_on(server: FakeDns) -> None:
@@ -164,7 +165,7 @@ async def test_a_sender_whose_domain_is_empty_has_no_policy_whatever_the_helo_na
 async def test_without_an_address_nothing_is_looked_up_and_the_result_is_permerror(
     server: FakeDns, address: str
 ) -> None:
-    session = Session(remote_ip=address, local_host="mx.example.org", helo=b"c")
+    session = Session(remote_ip=address, local_ip=address, local_host="mx.example.org", helo=b"c")
     at_mail, at_rcpt, transaction = await ask(server, b"joe@fail.example", session, behavior=3)
     assert (at_mail, at_rcpt, server.queries) == (None, None, [])
     assert transaction.received_fields[0].startswith(b"Received-SPF: permerror ")
