@@ -25,8 +25,9 @@ NAME_SERVERS = {"pluq": "127.0.0.53", "postfix": "127.0.0.54"}
 SIGNED_DOMAIN = "load.example"
 # Neither side asks for the name of a client: nobody has one here.
 NO_NAMES_OF_CLIENTS = {"smtpd_peername_lookup": "no"}
-# For documentation (RFC 5737): nobody's.
-CLIENT = "198.51.100.7"
+# For documentation (RFC 5737): nobody's. Whoever connects to the first comes from the second.
+SERVER, CLIENT = "198.51.100.7", "198.51.100.8"
+ELSEWHERE = (("address", f"{CLIENT}/32", "dev", "lo"), ("route", "local", SERVER, "dev", "lo", "src", CLIENT))
 SLOW_MICROSECONDS = 5000
 SLOW_CALLS = "fsync,fdatasync,syncfs,sync_file_range"
 
@@ -137,17 +138,17 @@ def start_names(peer: Peer) -> None:
 
 
 def move(peer: Peer) -> None:
-    """Have a peer listen on an address that is not a loopback one, from which its clients come as well: SPF lets those of this machine pass unseen."""
-    peer.host = CLIENT
-    change_address("replace")
-    atexit.register(change_address, "del")
+    """Have a peer listen on an address that its clients do not come from, neither of them a loopback one: SPF lets this host itself pass unseen."""
+    peer.host = SERVER
+    for what, *words in ELSEWHERE:
+        subprocess.run(["ip", what, "replace", *words], check=True)
+    atexit.register(move_back)
 
 
-def change_address(action: str) -> None:
-    """Give this machine the address, or take it away."""
-    subprocess.run(
-        ["ip", "address", action, f"{CLIENT}/32", "dev", "lo"], check=action == "replace", stderr=subprocess.DEVNULL
-    )
+def move_back() -> None:
+    """Take both addresses away again."""
+    for what, *words in reversed(ELSEWHERE):
+        subprocess.run(["ip", what, "del", *words], check=False, stderr=subprocess.DEVNULL)
 
 
 def key_record(peer: Peer) -> str:
