@@ -24,6 +24,11 @@ def test_a_profile_speaks_smtp_unless_it_says_otherwise():
     assert (profile.protocol, profile.checkpassword) == ("smtp", CHECKPASSWORD)
 
 
+def test_an_empty_list_of_programs_for_logins_is_the_default() -> None:
+    profile = parse('[profile.x]\nprotocol = "pop3"\ncheckpassword = []\n').profiles["x"]
+    assert profile.checkpassword == CHECKPASSWORD
+
+
 def test_a_protocol_is_inherited():
     site = parse('[profile.pop]\nprotocol = "pop3"\ncheckpassword = ["c", "p"]\n[profile.pops]\nextends = "pop"\n')
     assert (site.profiles["pops"].protocol, site.profiles["pops"].checkpassword) == ("pop3", ("c", "p"))

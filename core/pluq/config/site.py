@@ -235,6 +235,8 @@ def _profile(name: str, tables: Mapping[str, Table]) -> tuple[Profile, Mapping[s
     # An address belongs to one listener: `listen` is not inherited.
     found.values["listen"] = read_table(Listening, chain[-1:]).values["listen"]
     _check_protocol(found, role, chain)
+    if not found.values["checkpassword"].value:  # nobody can log in by no program
+        found.values["checkpassword"] = read_table(Listening, []).values["checkpassword"]
     keys = {key: value.value for key, value in found.values.items()}
     return Profile(**{**keys, "name": name, "tables": role.tables, "plugins_table": role.plugins_table}), found.values
 

@@ -157,7 +157,13 @@ class Message:
     def get_all(self, name: bytes | str) -> list[bytes]:
         """Return the values of every field of that name, as the message stands now. Folded lines stay folded."""
         wanted = _lower(name)
-        return [one.value for one in split_fields(b"".join(self.header())) if one.name == wanted]
+        return [one.value for one in self._fields_now() if one.name == wanted]
+
+    def _fields_now(self) -> list[HeaderField]:
+        """The fields as the message stands now; those of an original that nobody has changed are split only once."""
+        if not (self.prepended or self._removed or self._changed or self._appended):
+            return self.fields
+        return split_fields(b"".join(self.header()))
 
     def text(self, name: bytes | str) -> str:
         """Return the first value as people see it: encoded words decoded, on one line; "" without such a field (RFC 2047)."""

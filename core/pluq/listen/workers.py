@@ -1,7 +1,8 @@
 """Several workers on the same sockets: forked, watched, told what their parent is told.
 
 The parent serves nobody. A worker that dies is replaced after a moment, and so is one that stands still or has grown beyond its limit
-(pluq.pulse); TERM, QUIT and HUP are passed on, and the parent ends when all workers have. Each worker is given the reading end of a pipe that nobody writes to: its end is the end of the parent.
+(pluq.pulse); TERM, QUIT and HUP are passed on, and the parent ends when all workers have. Each worker is given the reading end of a
+pipe that nobody writes to: its end is the end of the parent.
 """
 
 from __future__ import annotations
