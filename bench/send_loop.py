@@ -105,10 +105,11 @@ class Peers:
                 packet = self._daemon.recv(100)
             except BlockingIOError:
                 return
-            if packet[:1] == b"m":
-                self.ended += 1
-            elif packet[:1] == b"t":
-                self._daemon.send(b"+" + packet[1:])
+            for request in packet.split(b" "):
+                if request[:1] == b"m":
+                    self.ended += 1
+                elif request[:1] == b"t":
+                    self._daemon.send(b"+" + request[1:])
 
 
 def measure(messages: int, rate: int, profile: str | None) -> None:

@@ -25,7 +25,7 @@ def test_each_question_has_its_own_answer(link):
     made.remove_message(5)
     made.ask(lambda: answered.append("second"))
     made.write()
-    assert [daemon.recv(64) for _ in range(3)] == [b"t0", b"m5", b"t0"]
+    assert daemon.recv(64) == b"t0 m5 t0"
     daemon.send(b"+0")
     made.read()
     assert answered == ["first"]
@@ -48,3 +48,31 @@ def test_questions_without_an_answer_are_asked_again_on_a_new_connection(link):
     made.read()
     assert answered == [1]
     daemon.close()
+
+
+def test_requests_of_a_turn_share_packets_that_the_daemon_can_read(link):
+    made, daemon = link
+    numbers = [10**place for place in range(19)]
+    for number in numbers:
+        made.remove_message(number)
+    assert made.write()
+    packets = [daemon.recv(1000)]
+    while b"m%d" % numbers[-1] not in packets[-1].split(b" "):
+        packets.append(daemon.recv(1000))
+    assert max(map(len, packets)) <= 64
+    assert b" ".join(packets).split(b" ") == [b"m%d" % number for number in numbers]
+    assert len(packets) < 5
+
+
+def test_what_the_daemon_does_not_take_now_waits_in_order(link):
+    made, daemon = link
+    count = 0
+    while made.write():
+        count += 1
+        made.remove_message(count)
+    made.remove_message(count + 1)
+    received = []
+    while len(received) <= count:
+        received += daemon.recv(64).split(b" ")
+        made.write()
+    assert received == [b"m%d" % number for number in range(1, count + 2)]

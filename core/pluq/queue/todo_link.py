@@ -1,4 +1,6 @@
-"""The daemon's end of HOME/run/todo: telling qmail-send what has come, hearing from it what may go. One packet, one matter.
+"""The daemon's end of HOME/run/todo: telling qmail-send what has come, hearing from it what may go.
+
+One packet, one matter; but requests of qmail-send, which are short, share packets of up to 64 bytes, with a blank between them.
 
     to qmail-send      n NUMBER blank SIZE NUL TODO   a new message and the bytes of its todo file; they are left out
                                                       when they are long: it reads the file then
@@ -47,8 +49,12 @@ class TodoLink:
             self._scan_wanted = True
 
     def take(self, packet: bytes) -> None:
-        """Do what qmail-send asks. Raises ProtocolError."""
-        letter, digits = packet[:1], packet[1:]
+        """Do what qmail-send asks, in its order. Raises ProtocolError."""
+        for request in packet.split(b" "):
+            self._carry_out(request)
+
+    def _carry_out(self, request: bytes) -> None:
+        letter, digits = request[:1], request[1:]
         if not digits.isdigit():
             raise ProtocolError("qmail-send sent no message number", blame="local")
         number = int(digits)

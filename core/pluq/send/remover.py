@@ -1,11 +1,12 @@
 """Who removes queue files that the scheduler may not touch: mess/, todo/ and intd/ belong to qmailq.
 
     qmail-clean   two pipes: "todo/N" or "foop/N" and a NUL out, one byte in; `+` is done
-    the daemon    packets on run/todo: `tN` answered `+N` or `!N` when it is durable, `mN` and `cN` without an answer
+    the daemon    run/todo: `tN` answered `+N` or `!N` when it is durable, `mN` and `cN` without an answer; those of one turn share packets
 
 `todo`: intd/N and todo/N go, the message is preprocessed. `message`: it is finished, whatever is left of it goes; the daemon
-uses its file again. `stale`: its file seems to belong to no message; the daemon knows better which are its own. Requests are carried out in order, so the answer to a later one says that the todo files of all messages
-before it are gone: `t0`, which is no message's number, asks for nothing else.
+uses its file again. `stale`: its file seems to belong to no message; the daemon knows better which are its own. Requests are
+carried out in order, so the answer to a later one says that the todo files of all messages before it are gone: `t0`, which is no
+message's number, asks for nothing else.
 
 Source: qmail-clean(8), the foop and todo requests in qmail-send.c.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from socket import socket
 from typing import Protocol
 
@@ -27,6 +28,8 @@ NOTICES_A_TURN = 256
 """Packets read in one turn: reports of deliveries must not wait behind a flood of new messages."""
 PACKET_BYTES = 66_000
 """The daemon leaves out envelopes above 60000 bytes."""
+REQUESTS_BYTES = 64
+"""So much the daemon reads of one packet."""
 
 
 class Remover(Protocol):
@@ -142,14 +145,15 @@ class DaemonLink:
 
     def write(self) -> bool:
         """Send what waits; True when nothing does. Raises OSError when the daemon is gone."""
-        out = self._out
         if self._sock is None:
             return True
-        send = self._sock.send
+        out = self._out
         try:
             while out:
-                send(out[0])
-                out.popleft()
+                requests = fitting(out)
+                self._sock.send(b" ".join(requests))
+                for _ in requests:
+                    out.popleft()
         except BlockingIOError:
             return False
         return True
@@ -186,3 +190,15 @@ class DaemonLink:
         if not done:
             self._warn(f"the queue daemon is unable to clean up todo/{number}")
         answered(number, done)
+
+
+def fitting(requests: Iterable[bytes]) -> list[bytes]:
+    """Return the first requests, as many as share a packet."""
+    packet = []
+    size = -1
+    for request in requests:
+        size += len(request) + 1
+        if size > REQUESTS_BYTES:
+            break
+        packet.append(request)
+    return packet
