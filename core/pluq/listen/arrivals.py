@@ -28,11 +28,8 @@ class Arrivals:
         if self._figures is not None:
             self._figures.came(verdict)
         if log.with_lines:
-            ip = session.remote_ip
-            local = f"{connlog.safe(session.local_host)}:{session.local_ip}:{session.local_port}"
-            came = connlog.came(number, ip, count, limit)
             word = "ok" if verdict == "ok" else "deny"
-            self._lines.write(came + connlog.judged(word, number, local, f":{ip}::{session.remote_port}"))
+            self._lines.write(connlog.came(word, number, session, count, limit))
         if log.with_objects:
             self._since[number] = time.monotonic()
             self._tell(

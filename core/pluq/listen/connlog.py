@@ -16,9 +16,13 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from pluq import log
 from pluq.log.writer import kept_together, pieces
+
+if TYPE_CHECKING:
+    from pluq.hookspecs.context import Session
 
 # Nobody reads faster, and a busy server writes hundreds of lines at once.
 DELAY_SECONDS = 0.05
@@ -31,14 +35,14 @@ def safe(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").translate(_SAFE).decode("ascii")
 
 
-def came(number: int, ip: str, count: int, limit: int) -> str:
-    """Return the lines for a connection that was accepted, the `count`th of those there are."""
-    return f"tcpserver: status: {count}/{limit}\ntcpserver: pid {number} from {ip}\n"
-
-
-def judged(verdict: str, number: int, local: str, remote: str) -> str:
-    """Return the line for what the rules said, ok or deny. `local` is host:ip:port, `remote` host:ip:info:port."""
-    return f"tcpserver: {verdict} {number} {local} {remote}\n"
+def came(verdict: str, number: int, session: Session, count: int, limit: int) -> str:
+    """Return the lines for a connection that was accepted, the `count`th of those there are. The rules said `verdict`, ok or deny."""
+    ip = session.remote_ip
+    local = f"{safe(session.local_host)}:{session.local_ip}:{session.local_port}"
+    return (
+        f"tcpserver: status: {count}/{limit}\ntcpserver: pid {number} from {ip}\n"
+        f"tcpserver: {verdict} {number} {local} :{ip}::{session.remote_port}\n"
+    )
 
 
 def ended(number: int, code: int, count: int, limit: int) -> str:

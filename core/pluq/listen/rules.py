@@ -61,10 +61,10 @@ def is_here(ip: str) -> bool:
 
 def own_limit(ip: str, environment: Mapping[str, str], per_address: int) -> int:
     """Return how many connections a client may have, 0 for any number: what its rule says, else what the profile says."""
-    text = environment.get("MAXCONNIP", "")
-    if text.isascii() and text.isdigit():
+    text = environment.get("MAXCONNIP")
+    if text is not None and text.isascii() and text.isdigit():
         return int(text)
-    return 0 if is_here(ip) else per_address
+    return per_address if per_address and not is_here(ip) else 0
 
 
 class Places:
@@ -76,8 +76,7 @@ class Places:
     def take(self, ip: str, environment: Mapping[str, str], per_address: int) -> bool:
         """Take a place for a client; False where it has all of its own."""
         taken = self._taken.get(ip, 0)
-        limit = own_limit(ip, environment, per_address)
-        if limit and taken >= limit:
+        if taken and 0 < own_limit(ip, environment, per_address) <= taken:
             return False
         self._taken[ip] = taken + 1
         return True

@@ -86,6 +86,7 @@ class Worker:
         self._connections = 0
         self._lease: LeaseSubmitter | None = None
         self._queue_has_plugins = False
+        self._is_program_named = "QMAILQUEUE" in os.environ
         self._gates: dict[str, Gate[Any, Any]] = {}
         self._retired: list[Plan] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +105,7 @@ class Worker:
         begun = open_by_plugin(self.home, {**os.environ, **environment}) if self._queue_has_plugins else None
         if begun is not None:
             return PluginSubmitter(begun)
-        if "QMAILQUEUE" in environment or "QMAILQUEUE" in os.environ:
+        if self._is_program_named or "QMAILQUEUE" in environment:
             return ProgramSubmitter(self.home, {**os.environ, **environment})
         if self._lease is None:
             from pluq.queue.lease_client import LeaseSubmitter
