@@ -3,8 +3,8 @@
     python bench/session_cost.py [--rounds N] [--lease] [--profile]
 
 SESSIONS connections at a time go through one 4 KiB message each, step by step, as 20 clients do it at once: no sockets, so the result
-depends neither on the kernel nor on a client, and two versions of the code can be told apart by a few percent. Shown is the
-median of the rounds for each step, in microseconds of CPU.
+depends neither on the kernel nor on a client, and two versions of the code can be told apart by a few percent. Shown are median
+and best of the rounds for each step, in microseconds of CPU.
 
 With --lease the message goes through the link to the queue daemon, to a process in its place that says yes to everything: the files are
 written and the packets are sent, and both are in "message", together with what the event loop adds.
@@ -158,9 +158,13 @@ async def measure(options: argparse.Namespace) -> None:
         if lease is not None:
             lease.close()
     for name in rounds[0]:
-        print(f"{name:8} {statistics.median(one[name] for one in rounds) / SESSIONS / BATCHES / 1000:6.1f} us")
-    totals = sorted(sum(one.values()) / SESSIONS / BATCHES / 1000 for one in rounds)
-    print(f"all      {statistics.median(totals):6.1f} us  ({totals[0]:.1f} at best)")
+        report(name, [one[name] for one in rounds])
+    report("all", [one.total() for one in rounds])
+
+
+def report(name: str, nanoseconds: list[int]) -> None:
+    median, best = (value / SESSIONS / BATCHES / 1000 for value in (statistics.median(nanoseconds), min(nanoseconds)))
+    print(f"{name:8} {median:6.2f} us, {best:.2f} at best")
 
 
 def main() -> int:

@@ -44,7 +44,10 @@ class RcptHosts:
         _, at, domain = address.rpartition(b"@")
         if not at:  # a local name: envnoathost completes it
             return "", b""
-        names = suffixes(domain.lower())
+        domain = domain.lower()
+        if domain and domain in hosts:
+            return "rcpthosts", domain
+        names = suffixes(domain)
         for name in names:
             if name in hosts:
                 return "rcpthosts", name

@@ -14,7 +14,6 @@ import re
 # qmail-queue takes 1003 bytes with F or T and NUL; qmail-smtpd stops earlier, so that RELAYCLIENT still fits.
 MAX_ADDRESS = 899
 
-_SPECIAL = re.compile(rb'[\\"]')
 _QUOTED = re.compile(rb'([\r\n"\\])')
 _BARE_BOX = re.compile(rb"[!#-'*+\-/-9=?A-Z^-~]+(?:\.[!#-'*+\-/-9=?A-Z^-~]+)*")
 _BARE_UTF8_BOX = re.compile(_BARE_BOX.pattern.replace(rb"^-~", rb"^-~\x80-\xff"))
@@ -39,9 +38,9 @@ def parse_path(argument: bytes) -> tuple[bytes, bytes]:
     end = argument.find(terminator, start)
     if end == -1:
         end = len(argument)
-    if _SPECIAL.search(argument, start, end) is None:
-        return argument[start:end], argument[end:].removeprefix(b">")
-    return _unquote(argument, start, terminator[0])
+    if 0x22 in argument or 0x5C in argument:
+        return _unquote(argument, start, terminator[0])
+    return argument[start:end], argument[end + 1 if terminator == b">" else end :]
 
 
 def _unquote(argument: bytes, start: int, terminator: int) -> tuple[bytes, bytes]:

@@ -24,8 +24,8 @@ END = b"\r\n.\r\n"
 
 # qmail-smtpd counts these; a message that passed so many hosts is looping (MAXHOPS).
 MAX_HOPS = 100
-_HOP_FIELDS = (b"\nreceived", b"\ndelivered")
-_HOP_TAIL = len(_HOP_FIELDS[1]) - 1
+_RECEIVED, _DELIVERED = b"\nreceived", b"\ndelivered"
+_HOP_TAIL = len(_DELIVERED) - 1
 
 # A dot that begins a line goes, unless a CR follows: CR LF . CR x is not stuffing to qmail.
 _STUFFED = re.compile(rb"\n\.(?!\r)")
@@ -79,9 +79,8 @@ class HopCounter:
             self.in_header = False
             text = text[: end + 1]
         text = text.lower()
-        for field in _HOP_FIELDS:
-            # A field that lies within the tail was counted before.
-            self.hops += text.count(field, max(0, len(self._tail) - len(field) + 1))
+        # What lies within the tail was counted before; _DELIVERED is longer than the tail.
+        self.hops += text.count(_RECEIVED) + text.count(_DELIVERED) - self._tail.count(_RECEIVED)
         self._tail = text[-_HOP_TAIL:]
 
 
@@ -113,7 +112,7 @@ class Body:
         dot = data.find(b"\r\n.")  # one scan finds both what may be the end and stuffed dots
         end = -1 if dot < 0 else data.find(END, dot)
         if end >= 0:
-            piece, self.rest = data[:end] + b"\r\n", data[end + len(END) :]
+            piece, self.rest = data[: end + 2], data[end + len(END) :]
             self.done, self._held = True, b""
         else:
             split = len(data) - held_back(data)

@@ -55,7 +55,7 @@ class Connection:
     async def read_line(self, limit: int = MAX_LINE) -> bytes:
         """Return the next line without its CRLF (or LF). Raises ProtocolError for one that is too long, and drops it."""
         smtp = self._smtp
-        while (line := smtp.take_bounded_line()) is None:
+        while (line := smtp.take_line()) is None:
             await self._wait()
         line = line.removesuffix(b"\r")
         if len(line) > limit:

@@ -17,7 +17,7 @@ import errno
 import math
 from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiosmtpd.smtp import SMTP
 
@@ -70,7 +70,7 @@ class Engine(SMTP):
     # -- what the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        stream = cast("asyncio.Transport", transport)
+        stream: asyncio.Transport = transport  # type: ignore[assignment]  # it is one of a TCP server
         self.transport = stream
         admitted = self._gate.admit(self, stream)
         if admitted is not None:
@@ -138,7 +138,7 @@ class Engine(SMTP):
 
     def resume(self, coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
         assert self.smtp is not None
-        if self.smtp.service.has_hooks or not asyncio.isfuture(waiting):
+        if self.smtp.service.has_hooks or waiting is None:
             self._step = self.loop.create_task(finish_step(coroutine, waiting))
             self._step.add_done_callback(self._stepped)
         else:

@@ -84,7 +84,19 @@ class Driver(Protocol):
 class Service:
     """What all sessions of a profile share: settings, plugins, the way to the queue."""
 
-    __slots__ = ("ehlo", "has_hooks", "helo", "is_terse", "log", "plan", "policy", "profile", "submitter", "watch")
+    __slots__ = (
+        "banner",
+        "ehlo",
+        "has_hooks",
+        "helo",
+        "is_terse",
+        "log",
+        "plan",
+        "policy",
+        "profile",
+        "submitter",
+        "watch",
+    )
 
     def __init__(
         self,
@@ -109,6 +121,7 @@ class Service:
         self.profile = profile
         self.is_terse = is_terse
         self.watch = watch
+        self.banner = b"220 %s ESMTP\r\n" % policy.greeting
         self.helo = b"250 %s\r\n" % policy.greeting
         self.ehlo = b"250-%s\r\n250-PIPELINING\r\n250 8BITMIME\r\n" % policy.greeting
 
@@ -188,8 +201,7 @@ class SmtpSession:
             self._step(ask.connect(self))
             self.advance()
             return
-        self.greet()
-        self.flush()
+        self.driver.send(self.service.banner)
 
     def greet(self) -> None:
         self.reply(b"220 %s ESMTP\r\n" % self.name)
@@ -252,7 +264,11 @@ class SmtpSession:
             if self.incoming is not None:
                 self._receive(self.incoming)
                 continue
-            line = self.take_line()
+            try:
+                line = self.take_line()
+            except ProtocolError:
+                self.refuse(replies.LINE_TOO_LONG)
+                continue
             if line is None:
                 break
             self._phase_start = self.last_input
@@ -278,25 +294,20 @@ class SmtpSession:
             self.end("shutdown")
 
     def take_line(self) -> bytes | None:
-        """Return the next line without its LF, None where it is not there yet. A line without end is dropped, and refused once."""
-        try:
-            return self.take_bounded_line()
-        except ProtocolError:
-            self.refuse(replies.LINE_TOO_LONG)
-            return self.take_line() if self._at < len(self._input) else None
+        """Return the next line without its LF, None where it is not there yet.
 
-    def take_bounded_line(self) -> bytes | None:
-        """Return the next line as `take_line`. Raises ProtocolError for one that is too long, once; its rest will be dropped."""
-        end = self._input.find(b"\n", self._at)
+        Raises ProtocolError for one that is too long, once; its rest will be dropped.
+        """
+        start = self._at
+        end = self._input.find(b"\n", start)
         if end >= 0:
-            line = self._input[self._at : end]
             self._at = end + 1
-            if not self._skipping and len(line) <= LINE_BYTES:
-                return line
+            if not self._skipping and end - start <= LINE_BYTES:
+                return self._input[start:end]
             if not self._skipping:
                 raise ProtocolError("line too long")
             self._skipping = False
-            return self.take_bounded_line() if self._at < len(self._input) else None
+            return self.take_line() if self._at < len(self._input) else None
         if len(self._input) - self._at > LINE_BYTES:
             is_first, self._skipping = not self._skipping, True
             self._at = len(self._input)
@@ -325,7 +336,7 @@ class SmtpSession:
         self._input, self._at, self._skipping = b"", 0, False
 
     def _receive(self, incoming: Incoming) -> None:
-        data = self._input[self._at :] if self._at else self._input
+        data = self._input[self._at :]
         self.drop_input()
         try:
             done = incoming.feed(data)
@@ -340,10 +351,9 @@ class SmtpSession:
 
     def _command(self, line: bytes) -> None:
         """Carry out one line. Where qmail's strings end, at a NUL, this one ends too."""
-        if line.endswith(b"\r"):
-            line = line[:-1]
-        if b"\0" in line:
-            line = line[: line.index(b"\0")]
+        line = line.removesuffix(b"\r")
+        if 0 in line:
+            line = line[: line.index(0)]
         self.junk += 1
         if self.junk > MAX_JUNK:
             self.refuse(replies.TOO_MUCH_JUNK)

@@ -199,7 +199,8 @@ async def open_queue(smtp: SmtpSession, transaction: Transaction) -> None:
     except (OSError, QueueRefusal, TemporaryFailure) as error:
         smtp.log(f"unable to open the queue: {error}")
         smtp.refuse(replies.QUEUE_FAILURE)
-        await transaction_ended(smtp, transaction, "rejected")
+        if smtp.service.has_hooks:
+            await transaction_ended(smtp, transaction, "rejected")
         return
     submission.write(head(smtp, transaction))
     limit = smtp.service.policy.size_limit(smtp.session.environment)
@@ -273,7 +274,8 @@ async def finish(smtp: SmtpSession, incoming: Incoming) -> None:
     else:
         outcome = await commit(smtp, incoming.submission, transaction)
     smtp.incoming = None
-    await transaction_ended(smtp, transaction, outcome)
+    if smtp.service.has_hooks:
+        await transaction_ended(smtp, transaction, outcome)
 
 
 def complaint_about(incoming: Incoming) -> bytes | None:
@@ -314,10 +316,9 @@ def refused(refusal: QueueRefusal) -> bytes:
 
 
 async def transaction_ended(smtp: SmtpSession, transaction: Transaction, outcome: str) -> None:
-    if smtp.service.has_hooks:
-        from pluq.smtpd import ask
+    from pluq.smtpd import ask
 
-        await ask.transaction_end(smtp, transaction, outcome)
+    await ask.transaction_end(smtp, transaction, outcome)
 
 
 VERBS: Mapping[bytes, Callable[[SmtpSession, bytes], Pending]] = {
