@@ -8,11 +8,12 @@ import pytest
 from pluq.config import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local import dotqmail
-from pluq.local.deliver import Surroundings, deliver, only_maildir, prepare
+from pluq.local.deliver import Preparer, Surroundings, deliver, only_maildir, prepare
 from pluq.local.dotqmail import DotQmail
 from pluq.local.order import Order
 from pluq.local.output import Captured, Output, Programs
 from pluq.plan import EMPTY
+from pluq.store.maildir import READ_BYTES
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_an_extension_does_not_leave_the_home(run, home, ext):
         run(ext=ext)
 
 
-@pytest.mark.parametrize("size", [0, dotqmail.HEADER_CHUNK - 30, dotqmail.HEADER_CHUNK - 5, 3 * dotqmail.HEADER_CHUNK])
+@pytest.mark.parametrize("size", [0, READ_BYTES - 30, READ_BYTES - 5, 3 * READ_BYTES])
 def test_a_loop_is_found_wherever_in_the_header_it_stands(run, size):
     filler = b"X: " + b"y" * size + b"\n"
     with pytest.raises(PermanentFailure, match="looping"):
@@ -199,7 +200,7 @@ def test_a_loop_is_found_wherever_in_the_header_it_stands(run, size):
         b"X-Delivered-To: joe-ext@host.example\n\n",
         b"Delivered-To: joe-ext@host.example",
         b"Delivered-To: joe-ext@host.example \n\n",
-        b"A: " + b"y" * dotqmail.HEADER_CHUNK + b"\n\nDelivered-To: joe-ext@host.example\n",
+        b"A: " + b"y" * READ_BYTES + b"\n\nDelivered-To: joe-ext@host.example\n",
         b"",
     ],
 )
@@ -305,3 +306,78 @@ def test_a_home_without_a_slash_in_front_is_a_mistake_of_the_administrator(messa
     order = Order(b"joe", b"home/joe", b"joe", b"", b"", b"h", b"s@x", b"./Mailbox")
     with pytest.raises(PermanentFailure, match="usage"):
         prepare(order, message())
+
+
+@pytest.fixture
+def preparer():
+    made = Preparer()
+    yield made
+    made.close()
+
+
+def order_to(home, ext=b"ext", dash=b"-"):
+    return Order(b"joe", os.fsencode(home), b"joe-ext", dash, ext, b"h", b"s@x", b"./Maildir/")
+
+
+def test_deliveries_that_follow_one_another_share_the_home_and_its_instructions(home, message, preparer, monkeypatch):
+    (home / ".qmail-ext").write_bytes(b"./Maildir/\n")
+    mail, opened = message(), []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *more, **others: opened.append(path) or real(path, *more, **others))
+    first = preparer.prepare(order_to(home), mail)
+    assert len(opened) == 2
+    assert preparer.prepare(order_to(home), mail) == first
+    assert len(opened) == 2
+
+
+def test_each_address_has_its_own_instructions(home, message, preparer):
+    (home / ".qmail-ext").write_bytes(b"./A/\n")
+    (home / ".qmail-default").write_bytes(b"./B/\n")
+    for ext, text in ((b"ext", b"./A/\n"), (b"other", b"./B/\n"), (b"ext", b"./A/\n")):
+        assert preparer.prepare(order_to(home, ext), message()).instructions.text == text
+    assert preparer.prepare(order_to(home, b"", b""), message()).instructions.text == b"./Maildir/"
+
+
+def test_each_home_has_its_own_instructions(home, tmp_path, message, preparer):
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    for place, text in ((home, b"./A/\n"), (other, b"./B/\n")):
+        (place / ".qmail-ext").write_bytes(text)
+    for place, text in ((home, b"./A/\n"), (other, b"./B/\n"), (home, b"./A/\n")):
+        ready = preparer.prepare(order_to(place), message())
+        assert ready.instructions.text == text
+        assert os.path.samestat(os.fstat(ready.folder), os.stat(place))
+
+
+def test_each_failure_is_found_again(home, message, preparer):
+    (home / ".qmail-ext").write_bytes(b"./Maildir/\n")
+    preparer.prepare(order_to(home), message())
+    for _ in range(2):
+        with pytest.raises(PermanentFailure, match="no mailbox"):
+            preparer.prepare(order_to(home, b"none"), message())
+        with pytest.raises(PermanentFailure, match="usage"):
+            preparer.prepare(order_to(""), message())
+        with pytest.raises(TemporaryFailure, match="Unable to switch"):
+            preparer.prepare(order_to(home / "nowhere"), message())
+        with pytest.raises(PermanentFailure, match="looping"):
+            preparer.prepare(order_to(home), message(b"Delivered-To: joe-ext@h\n\n"))
+
+
+def test_a_home_that_was_handed_over_is_opened_anew(home, message, preparer):
+    (home / ".qmail-ext").write_bytes(b"|true\n")
+    first = preparer.prepare(order_to(home), message())
+    preparer.hand_over()
+    second = preparer.prepare(order_to(home), message())
+    assert first.folder != second.folder
+    os.close(first.folder)
+    preparer.close()
+    with pytest.raises(OSError):
+        os.fstat(second.folder)
+
+
+def test_what_a_long_message_begins_with_is_read_once(home, message, preparer):
+    (home / ".qmail-ext").write_bytes(b"./Maildir/\n")
+    text = b"A: b\n\n" + b"x" * (2 * READ_BYTES)
+    assert preparer.prepare(order_to(home), message(text)).start == text[:READ_BYTES]
+    text = b"A: " + b"b" * (2 * READ_BYTES) + b"\n\nx"
+    assert preparer.prepare(order_to(home), message(text)).start == text[:READ_BYTES]

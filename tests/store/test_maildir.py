@@ -168,3 +168,14 @@ def test_a_drop_box_that_cannot_be_read_still_takes_mail(tmp_path, home, message
     maildir.deliver(b"./Maildir/", home, b"", message(b"x"))
     os.chmod(tmp_path / "Maildir/new", 0o700)
     assert delivered(tmp_path) == [b"x"]
+
+
+@pytest.mark.parametrize("size", [0, 1, maildir.READ_BYTES - 1, maildir.READ_BYTES, maildir.READ_BYTES + 1, 200_000])
+def test_what_was_read_already_is_not_read_again(tmp_path, home, message, size):
+    text = os.urandom(size)
+    folder = maildir.open_maildir(b"./Maildir/", home)
+    file = message(text)
+    for start in (None, text[: maildir.READ_BYTES]):
+        maildir.publish(maildir.stage(folder, b"A: b\n", file, start=start))
+    os.close(folder)
+    assert delivered(tmp_path) == [b"A: b\n" + text] * 2

@@ -6,7 +6,8 @@ that any failure prevents it. A failure without text is a program's, which has s
     did 1+2+0        files, forwards, programs
     qp 12345         the number under which the forwarded message was queued
 
-`prepare` decides, `follow` acts: a resident worker does the first for many messages and groups those that go to one Maildir.
+`prepare` decides, `follow` acts: a resident worker does the first for many messages, with a Preparer, and groups those that go to one
+Maildir.
 
 Source: qmail-local(8); main and mailforward in qmail-local.c.
 """
@@ -41,6 +42,7 @@ from pluq.store.oserror import error_text
 USAGE = "qmail-local: usage: qmail-local [ -nN ] user homedir local dash ext domain sender aliasempty"
 COPY_BYTES = 1 << 17
 SHORT_FILE = 4096
+NOTHING = DotQmail(b"", False, None)
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,16 @@ class Surroundings:
 
 
 class Prepared(NamedTuple):
-    """A delivery that may begin. `folder` is the open home directory; whoever has it closes it."""
+    """A delivery that may begin. `folder` is the open home directory; whoever has it closes it.
+
+    `start`: what the message begins with, where it was read already (maildir.stage).
+    """
 
     order: Order
     message: int
     folder: int
     instructions: DotQmail
+    start: bytes | None = None
 
 
 class Counts:
@@ -97,15 +103,57 @@ def deliver(order: Order, message: int, around: Surroundings) -> bytes:
 
 def prepare(order: Order, message: int) -> Prepared:
     """Check the home and the message and find the instructions. Raises TemporaryFailure, PermanentFailure."""
-    if not order.home.startswith(b"/"):
-        raise PermanentFailure(USAGE)
-    folder = dotqmail.enter_home(order.home)
+    preparer = Preparer()
     try:
-        dotqmail.refuse_loop(order, message)
-        return Prepared(order, message, folder, dotqmail.find(order, folder))
+        return preparer.prepare(order, message)
     except BaseException:
-        os.close(folder)
+        preparer.close()
         raise
+
+
+class Preparer:
+    """Prepares deliveries that were ordered together, one after the other.
+
+    What a home and its .qmail file say is looked at once for those that follow one another: all were ordered before that, so none misses
+    a change that its sender could know of. Only the last home stays open, as the one user of a worker may have many.
+    """
+
+    def __init__(self) -> None:
+        self._home: bytes | None = None
+        self._folder = -1
+        self._address: tuple[bytes, bytes, bytes] | None = None
+        self._instructions = NOTHING
+
+    def prepare(self, order: Order, message: int) -> Prepared:
+        """Check the home and the message and find the instructions; the open home stays ours.
+
+        Raises TemporaryFailure, PermanentFailure.
+        """
+        if order.home != self._home:
+            self._enter(order.home)
+        start = dotqmail.refuse_loop(order, message)
+        address = order.dash, order.ext, order.default
+        if address != self._address:
+            self._instructions = dotqmail.find(order, self._folder)
+            self._address = address
+        return Prepared(order, message, self._folder, self._instructions, start)
+
+    def _enter(self, home: bytes) -> None:
+        self.close()
+        if not home.startswith(b"/"):
+            raise PermanentFailure(USAGE)
+        self._folder = dotqmail.enter_home(home)
+        self._home = home
+
+    def hand_over(self) -> None:
+        """Let somebody else have the open home, who closes it."""
+        self._home, self._folder, self._address = None, -1, None
+
+    def close(self) -> None:
+        """Close the home that is open."""
+        if self._folder >= 0:
+            os.close(self._folder)
+        self.hand_over()
 
 
 def only_maildir(instructions: DotQmail) -> bytes | None:
@@ -137,7 +185,7 @@ class _Follower:
     """One delivery on its way through its instructions."""
 
     def __init__(self, ready: Prepared, around: Surroundings) -> None:
-        self.order, self.message, self.folder, self.instructions = ready
+        self.order, self.message, self.folder, self.instructions, _ = ready
         self.around = around
         self.counts = Counts()
         self.recipients: list[bytes] = []

@@ -18,13 +18,13 @@ from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local.instructions import file_names, safe_extension
 from pluq.local.order import Order, delivered_to
 from pluq.mail.envelope import is_bounce, list_sender
+from pluq.store.maildir import READ_BYTES
 from pluq.store.oserror import error_text, is_temporary
 
 WRITABLE = stat.S_IWOTH
 """Mode bits that a home and a .qmail file must not have (conf-patrn)."""
 FILE_BYTES = 1 << 24
 """A .qmail file larger than this (half a million addresses) is not read: the delivery is put off."""
-HEADER_CHUNK = 1 << 16
 
 
 class DotQmail(NamedTuple):
@@ -117,7 +117,8 @@ def _cannot_open(name: bytes, error: OSError) -> TemporaryFailure:
 def _read(file: int, size: int) -> bytes:
     try:
         text = os.read(file, size + 1)
-        while len(text) <= FILE_BYTES and (piece := os.read(file, HEADER_CHUNK)):
+        at_end = len(text) == size  # there was room for more
+        while not at_end and len(text) <= FILE_BYTES and (piece := os.read(file, READ_BYTES)):
             text += piece
     except OSError as error:
         raise TemporaryFailure("Out of memory. (#4.3.0)") from error
@@ -145,25 +146,32 @@ def _exists(name: bytes, home: int) -> bool:
     return True
 
 
-def refuse_loop(order: Order, message: int) -> None:
-    """Raise PermanentFailure if the message's header has our Delivered-To line already. Reads no more than the header."""
+def refuse_loop(order: Order, message: int) -> bytes:
+    """Raise PermanentFailure if the message's header has our Delivered-To line already. Reads no more than the header.
+
+    Returns what the message begins with: all of it, or READ_BYTES.
+    """
     wanted = b"\n" + delivered_to(order)
     try:
         os.lseek(message, 0, os.SEEK_SET)
     except OSError as error:
         raise TemporaryFailure("Unable to rewind message. (#4.3.0)") from error
-    position = 0
-    text = b"\n"
+    start = piece = _pread(message, 0)
+    position = len(piece)
+    text = b"\n" + piece
     while True:
-        try:
-            piece = os.pread(message, HEADER_CHUNK, position)
-        except OSError as error:
-            raise TemporaryFailure(f"Unable to read message: {error_text(error.errno)}. (#4.3.0)") from error
-        position += len(piece)
-        text += piece
         end = text.find(b"\n\n")
         if text.find(wanted, 0, end + 1 if end >= 0 else len(text)) >= 0:
             raise PermanentFailure("This message is looping: it already has my Delivered-To line. (#5.4.6)", "5.4.6")
         if end >= 0 or not piece:
-            return
-        text = text[-len(wanted) :]
+            return start
+        piece = _pread(message, position)
+        position += len(piece)
+        text = text[-len(wanted) :] + piece
+
+
+def _pread(message: int, position: int) -> bytes:
+    try:
+        return os.pread(message, READ_BYTES, position)
+    except OSError as error:
+        raise TemporaryFailure(f"Unable to read message: {error_text(error.errno)}. (#4.3.0)") from error

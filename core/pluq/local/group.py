@@ -46,7 +46,7 @@ class Group:
         if place is None:
             folder = maildir.open_maildir(path, ready.folder)
             place = self._folders[key] = folder, self.disks.of(folder)
-        staged = maildir.stage(place[0], head_lines(ready.order), ready.message, self.sized_names)
+        staged = maildir.stage(place[0], head_lines(ready.order), ready.message, self.sized_names, ready.start)
         self._staged.setdefault(place[1], []).append((job, staged))
 
     def commit(self) -> None:

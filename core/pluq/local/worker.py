@@ -28,7 +28,7 @@ from mmap import mmap
 from pluq.config.home import Home
 from pluq.errors import PermanentFailure, TemporaryFailure
 from pluq.local import plugins
-from pluq.local.deliver import Prepared, Surroundings, follow, only_maildir, prepare
+from pluq.local.deliver import Prepared, Preparer, Surroundings, follow, only_maildir
 from pluq.local.disks import Disks
 from pluq.local.group import Group
 from pluq.local.order import Order
@@ -146,24 +146,24 @@ class Deliverer:
             lambda number, failure: answers.append(failed(number, failure)),
             self.around.sized_names,
         )
+        preparer = Preparer()
         for job in jobs:
-            self._begin(job, group)
+            self._begin(job, group, preparer)
+        preparer.close()
         group.commit()
         self._answer(answers)
 
-    def _begin(self, job: Job, group: Group) -> None:
+    def _begin(self, job: Job, group: Group, preparer: Preparer) -> None:
         """Put a delivery into the group if it can be, begin it in a thread otherwise."""
         number, order, message = job
         try:
-            ready = prepare(order, message)
+            ready = preparer.prepare(order, message)
             path = only_maildir(ready.instructions) if self.around.plan.local_deliver is None else None
             if path is None:
-                self._in_thread(self._follow, job, ready)
+                preparer.hand_over()
+                self._in_thread(self._follow, job, ready._replace(start=None))
                 return
-            try:
-                group.add(number, path, ready)
-            finally:
-                os.close(ready.folder)
+            group.add(number, path, ready)
         except (TemporaryFailure, PermanentFailure) as failure:
             group.failed(number, failure)
         os.close(message)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
@@ -56,8 +57,12 @@ def unique_name(now: float) -> bytes:
     """Return a name that no other delivery uses. The host's name is written so that it cannot leave the folder."""
     number = next(_counter) % COUNTER_LIMIT
     suffix = b"%06d" % number if number else b""
-    host = os.fsencode(os.uname().nodename)[:HOST_BYTES].replace(b"/", rb"\057").replace(b":", rb"\072")
-    return b"%d.%d%b.%b" % (now, os.getpid(), suffix, host)
+    return b"%d.%d%b.%b" % (now, os.getpid(), suffix, host_in_names(os.uname().nodename))
+
+
+@lru_cache(maxsize=2)
+def host_in_names(host: str) -> bytes:
+    return os.fsencode(host)[:HOST_BYTES].replace(b"/", rb"\057").replace(b":", rb"\072")
 
 
 def open_maildir(path: bytes, home: int) -> int:
@@ -71,14 +76,14 @@ def open_maildir(path: bytes, home: int) -> int:
         raise trouble("Unable to chdir to maildir. (#4.2.1)", "4.2.1") from error
 
 
-def stage(folder: int, head: bytes, message: int, sized: bool = False) -> Staged:
+def stage(folder: int, head: bytes, message: int, sized: bool = False, start: bytes | None = None) -> Staged:
     """Write `head` and the message (an open file, from its start) to tmp/; not synced yet. Raises TemporaryFailure.
 
-    `sized`: its name tells its size.
+    `sized`: its name tells its size. `start`: what was read of it already, all of it or READ_BYTES.
     """
     staged = _create(folder, b",S=%d" % (len(head) + os.fstat(message).st_size) if sized else b"")
     try:
-        copy_message(staged.file, head, message)
+        copy_message(staged.file, head, message, start)
     except (OSError, TemporaryFailure) as error:
         discard(staged)
         raise error if isinstance(error, TemporaryFailure) else trouble() from error
@@ -97,10 +102,10 @@ def _create(folder: int, suffix: bytes) -> Staged:
     raise trouble()
 
 
-def copy_message(file: int, head: bytes, message: int) -> None:
-    """Write `head` and the whole message to an open file, with bounded memory."""
+def copy_message(file: int, head: bytes, message: int, start: bytes | None = None) -> None:
+    """Write `head` and the whole message to an open file, with bounded memory. `start`: see `stage`."""
     try:
-        data = os.pread(message, READ_BYTES, 0)
+        data = os.pread(message, READ_BYTES, 0) if start is None else start
     except OSError as error:
         raise trouble("Unable to read message. (#4.3.0)") from error
     write_all(file, head + data)
