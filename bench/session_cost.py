@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import socket
 import statistics
@@ -30,7 +31,7 @@ from bench.smtpd_front import NullSubmitter, make_home
 
 from pluq.config.home import Home
 from pluq.listen.connlog import LineLog
-from pluq.listen.worker import Listener, Worker
+from pluq.listen.worker import GC_THRESHOLD, Listener, Worker
 from pluq.queue.lease import ANSWER, PACKET_BYTES, REQUEST
 from pluq.queue.lease_client import LeaseSubmitter
 from pluq.smtpd.engine import Engine
@@ -174,6 +175,8 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="show what is called (slow)")
     options = parser.parse_args()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the lines of the log
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 50, 100)  # as a worker does
     if options.profile:
         import cProfile
 

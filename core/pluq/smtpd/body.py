@@ -51,6 +51,17 @@ def unstuff(piece: bytes, has_dots: bool) -> bytes:
     return _STUFFED.sub(b"\n", piece.replace(b"\r\n", b"\n"))
 
 
+def unstuff_whole(data: bytes) -> bytes | None:
+    """Return in qmail's form a message that has arrived as a whole and has no dots to be taken out; None for any other.
+
+    Most are such, and this makes three copies fewer.
+    """
+    if data.find(b"\r\n.") != len(data) - len(END) or data[:1] == b"." or not data.endswith(END):
+        return None
+    text = data.replace(b"\r", b"")
+    return text[:-2] if text.replace(b"\n", b"\r\n") == data else None
+
+
 def held_back(data: bytes) -> int:
     """Return how many octets at the end of `data` may begin the end of the message."""
     start = data.rfind(b"\r", -4)
@@ -108,6 +119,12 @@ class Body:
 
         Raises StrayNewline for a LF without CR before the end.
         """
+        if self._first:
+            text = unstuff_whole(data)
+            if text is not None:
+                self._first, self.done, self.size = False, True, len(text)
+                self._hops.feed(b"\n" + data)
+                return text
         data = self._held + data
         dot = data.find(b"\r\n.")  # one scan finds both what may be the end and stuffed dots
         end = -1 if dot < 0 else data.find(END, dot)

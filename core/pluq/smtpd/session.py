@@ -189,7 +189,7 @@ class SmtpSession:
         self._at = 0
         self._skipping = False
         self.junk = 0
-        self._out: list[bytes] = []
+        self._out = b""
 
     # -- called by the driver
 
@@ -247,7 +247,7 @@ class SmtpSession:
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._out.clear()
+        self._out = b""
         self.end("lost")
 
     def go_down(self) -> None:
@@ -414,20 +414,19 @@ class SmtpSession:
             self.service.log(f"{self.session.remote_ip}: {text}")
 
     def reply(self, data: bytes) -> None:
-        self._out.append(data)
+        self._out += data
 
     def refuse(self, reply: bytes, reason: str = "", recipient: bytes = b"") -> None:
         """Reply that something is refused; `reason` is a word for figures, where the reply alone does not tell."""
-        self._out.append(reply)
+        self._out += reply
         if self.service.watch is not None:
             self.service.watch.refused(self, reply, reason, recipient)
 
     def flush(self) -> None:
         """Send the replies that were given so far."""
-        out = self._out
-        if out:
-            self.driver.send(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
+        if self._out:
+            out, self._out = self._out, b""
+            self.driver.send(out)
 
     def end(self, reason: str) -> None:
         """End the session: send what is to be sent, give up what is unfinished, tell the plugins."""

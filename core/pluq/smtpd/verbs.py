@@ -101,7 +101,7 @@ def rset(smtp: SmtpSession, argument: bytes) -> Pending:
 def usable_address(smtp: SmtpSession, argument: bytes) -> tuple[bytes, bytes] | None:
     """Return the address in an argument and what follows it; None where it was refused."""
     address, rest = parse_path(argument)
-    if address.endswith(b"]"):
+    if address[-1:] == b"]":
         try:
             address = smtp.service.policy.localise(address)
         except OSError:
@@ -109,7 +109,7 @@ def usable_address(smtp: SmtpSession, argument: bytes) -> tuple[bytes, bytes] | 
             smtp.end("lost")
             return None
     # A CR in an envelope would reach other servers, and some take it for the end of a line.
-    if len(address) > MAX_ADDRESS or b"\r" in address:
+    if len(address) > MAX_ADDRESS or 0x0D in address:
         smtp.refuse(replies.SYNTAX, recipient=argument)
         return None
     return address, rest
