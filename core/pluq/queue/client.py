@@ -88,7 +88,7 @@ def check_addresses(sender: bytes, recipients: Sequence[bytes]) -> None:
     for address in (sender, *recipients):
         if len(address) >= ADDRESS_LIMIT:
             raise QueueRefusal(refusal.ADDRESS_TOO_LONG)
-        if b"\0" in address:
+        if 0 in address:
             raise QueueRefusal(refusal.BAD_ENVELOPE)
 
 

@@ -69,13 +69,11 @@ class LeaseSubmission:
 
     def _flush(self) -> None:
         """Write what is held. A failed write makes the file useless: the commit says so."""
-        chunks = self._chunks
-        self._chunks = []
-        self._pending = 0
+        chunks, size = self._chunks, self._pending
+        self._chunks, self._pending = [], 0
         if self._failed or not self._open:
             return
         try:
-            size = sum(map(len, chunks))
             written = os.pwritev(self._fd, chunks, self._offset)
             self._offset += written
             if written != size:
@@ -249,18 +247,19 @@ class LeaseSubmitter:
             self._loop.remove_writer(self._sock.fileno())
 
     def _readable(self) -> None:
-        """Take the packets that are there."""
-        while self._sock is not None:
-            try:
-                data, ancillary, _flags, _address = self._sock.recvmsg(PACKET_BYTES, ANCILLARY_BYTES, RECEIVE_FLAGS)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                data, ancillary = b"", []
-            if not data:
-                self._lost()
-                return
-            self._take(data, descriptors_in(ancillary))
+        """Take a packet. Where there are more, the event loop comes again; to ask for one that is not there would cost a call each time."""
+        if self._sock is None:
+            return
+        try:
+            data, ancillary, _flags, _address = self._sock.recvmsg(PACKET_BYTES, ANCILLARY_BYTES, RECEIVE_FLAGS)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, ancillary = b"", []
+        if data:
+            self._take(data, descriptors_in(ancillary) if ancillary else [])
+        else:
+            self._lost()
 
     def _take(self, data: bytes, descriptors: list[int]) -> None:
         for letter, number, value in ANSWER.iter_unpack(data):
