@@ -69,7 +69,7 @@ class Settings(NamedTuple):
 
 @dataclass
 class Link:
-    """One scheduler. `reader` and `writer` are the same descriptor for a socket."""
+    """One scheduler. `reader` and `writer` are the same descriptor for a socket. `blocked`: it takes no more reports now."""
 
     reader: int
     writer: int
@@ -80,14 +80,17 @@ class Link:
     out: bytearray = field(default_factory=bytearray)
     reading: bool = True
     writing: bool = True
+    blocked: bool = False
     sock: socket.socket | None = None
 
 
-class Job(NamedTuple):
-    """One delivery in progress; `file` is its open message until a worker has it."""
+@dataclass(slots=True)
+class Job:
+    """One delivery in progress, `slot` on its link; `file` is its open message until a worker has it, then -1."""
 
     link: Link
-    command: Command
+    slot: int
+    sender: bytes
     local: bytes
     host: bytes
     file: int
@@ -99,6 +102,8 @@ class Lspawn:
     def __init__(self, settings: Settings, selector: selectors.BaseSelector, width: int, limit: int) -> None:
         preload(settings.home)
         self.settings = settings
+        self._single = settings.ids.single
+        self._queue_uid = settings.ids.uid["qmailq"]
         self.selector = selector
         self.width = width
         self.limit = limit
@@ -179,8 +184,8 @@ class Lspawn:
         link.busy.add(number)
         local, _, host = command.recipient.rpartition(b"@")
         self._number += 1
-        self._jobs[self._number] = Job(link, command, local, host, file)
-        self._look_up(self._number)
+        job = self._jobs[self._number] = Job(link, number, command.sender, local, host, file)
+        self._look_up(self._number, job)
 
     def _open_message(self, name: bytes) -> tuple[int, bytes | None]:
         """Return the open message, or -1 and what is wrong with it."""
@@ -191,7 +196,7 @@ class Lspawn:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             text = b"ZSorry, message has wrong type. (#4.3.5)\n"
-        elif status.st_uid != self.settings.ids.uid["qmailq"]:
+        elif status.st_uid != self._queue_uid:
             text = b"ZSorry, message has wrong owner. (#4.3.5)\n"
         else:
             return file, None
@@ -214,8 +219,7 @@ class Lspawn:
                 return
             except OSError:
                 self._hang_up(link)
-        if link.sock is not None and link.reading:
-            self._watch_link(link, False)
+        self._watch_link(link, False)
 
     @staticmethod
     def _hang_up(link: Link) -> None:
@@ -225,16 +229,17 @@ class Lspawn:
             with contextlib.suppress(OSError):
                 link.sock.shutdown(socket.SHUT_RDWR)
 
-    def _watch_link(self, link: Link, writing: bool) -> None:
-        if link.sock is not None and link.reading:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-            if self.selector.get_key(link.reader).events != events:
-                self.selector.modify(link.reader, events, lambda _: self._read(link))
+    def _watch_link(self, link: Link, blocked: bool) -> None:
+        """Ask the selector to tell when a socket takes reports again, or no more."""
+        if blocked is not link.blocked and link.sock is not None and link.reading:
+            link.blocked = blocked
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+            self.selector.modify(link.reader, events, lambda _: self._read(link))
 
     # -- finding the user
 
-    def _look_up(self, number: int) -> None:
-        local = self._jobs[number].local
+    def _look_up(self, number: int, job: Job) -> None:
+        local = job.local
         if not local:
             self._finish(number, DONE, b"")
             return
@@ -246,15 +251,15 @@ class Lspawn:
         except ValueError:
             self._finish(number, BUG, b"")
             return
-        if self.settings.ids.single:
+        if self._single:
             account = account or only_account(self.settings.home, local)
         account = account or self.accounts.remembered(local)
         if account is not None:
-            self._deliver(number, account)
+            self._deliver(number, job, account)
         else:
             self._give(min(LOOKUPS, key=self.pool.load), number, encode_lookup(number, local))
 
-    def _found(self, answer: Answer) -> None:
+    def _found(self, job: Job, answer: Answer) -> None:
         """The password file has spoken."""
         if answer.code != DONE:
             self._finish(answer.job, answer.code, b"")
@@ -264,25 +269,23 @@ class Lspawn:
         except ValueError:
             self._finish(answer.job, BUG, b"")
             return
-        self.accounts.remember(self._jobs[answer.job].local, account)
-        self._deliver(answer.job, account)
+        self.accounts.remember(job.local, account)
+        self._deliver(answer.job, job, account)
 
     # -- the workers' side
 
-    def _deliver(self, number: int, account: Account) -> None:
-        job = self._jobs[number]
+    def _deliver(self, number: int, job: Job, account: Account) -> None:
         user, uid, gid, home, dash, ext = account
-        single = self.settings.ids.single
-        if not uid and not single:
+        if not uid and not self._single:
             self._finish(number, ROOT, b"")
             return
-        order = Order(user, home, job.local, dash, ext, job.host, job.command.sender, self.default)
+        order = Order(user, home, job.local, dash, ext, job.host, job.sender, self.default)
         packet = encode_delivery(number, order)
         if len(packet) > PACKET_BYTES:
             self._finish(number, DONE, b"", NO_MEMORY)
             return
-        self._jobs[number] = job._replace(file=-1)
-        self._give((0, 0) if single else (uid, gid), number, packet, job.file)
+        file, job.file = job.file, -1
+        self._give((0, 0) if self._single else (uid, gid), number, packet, file)
 
     def _give(self, key: Hashable, number: int, packet: bytes, file: int = -1) -> None:
         try:
@@ -297,7 +300,7 @@ class Lspawn:
         if job is None:
             return
         if job.file >= 0 and answer.code >= 0:
-            self._found(answer)
+            self._found(job, answer)
         else:
             self._finish(answer.job, answer.code, answer.output)
 
@@ -306,7 +309,7 @@ class Lspawn:
         if job.file >= 0:
             os.close(job.file)
         self._ended.append(job)
-        self._report(job.link, job.command.number, report(code, output) if text is None else text)
+        self._report(job.link, job.slot, report(code, output) if text is None else text)
 
     def _serve(self, key: Hashable, sock: socket.socket) -> None:
         """In a worker: be what the key says."""
@@ -391,7 +394,7 @@ class Lspawn:
 
     def _free_numbers(self) -> None:
         for job in self._ended:
-            job.link.busy.discard(job.command.number)
+            job.link.busy.discard(job.slot)
         self._ended.clear()
 
     def _act_on(self, caught: set[int]) -> None:
