@@ -54,10 +54,11 @@ class Channel:
     def __init__(self, index: int, wanted: int, width: int) -> None:
         self.index = index
         self.name = NAMES[index]
-        self.wanted = wanted
-        """What the administrator allows, control/concurrency*."""
         self.limit = 0
         """What the deliverer allows; 0 until it has said so."""
+        self.concurrency = 0
+        """How many deliveries may be in flight: what both allow."""
+        self.wanted = wanted
         self.up = False
         self.reader = self.writer = -1
         self._width = width
@@ -69,8 +70,18 @@ class Channel:
         self._free: list[int] = []
 
     @property
-    def concurrency(self) -> int:
-        return min(self.wanted, self.limit)
+    def wanted(self) -> int:
+        """What the administrator allows, control/concurrency*."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: int) -> None:
+        self._wanted = wanted
+        self.concurrency = min(wanted, self.limit)
+
+    def _allow(self, limit: int) -> None:
+        self.limit = limit
+        self.concurrency = min(self._wanted, limit)
 
     @property
     def used(self) -> int:
@@ -83,16 +94,17 @@ class Channel:
 
     @property
     def counts(self) -> tuple[int, int]:
-        return len(self._slots), min(self.wanted, self.limit)
+        """How many deliveries are in flight, and how many may be."""
+        return len(self._slots), self.concurrency
 
     def has_room(self) -> bool:
         """Say whether one more delivery may start."""
-        return self.up and len(self._slots) < min(self.wanted, self.limit) and self._orders_bytes < ORDERS_BYTES_MAX
+        return self.up and len(self._slots) < self.concurrency and self._orders_bytes < ORDERS_BYTES_MAX
 
     def connect(self, reader: int, writer: int, greeting: bytes = b"") -> None:
         """Begin with a new deliverer. The descriptors are ours to close; `greeting` was read already."""
         self.reader, self.writer = reader, writer
-        self.limit = 0
+        self._allow(0)
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         self._greeting = b""
@@ -156,7 +168,7 @@ class Channel:
         if len(greeting) < self._width:
             self._greeting = greeting
             return b""
-        self.limit = spawn.decode_limit(greeting[: self._width])
+        self._allow(spawn.decode_limit(greeting[: self._width]))
         self._free = list(range(self.limit - 1, -1, -1))
         self.up = True
         return greeting[self._width :]

@@ -92,10 +92,11 @@ class Jobs:
 
     def wake_at(self) -> int | None:
         """Return when there is something to do without anybody calling."""
-        times = [self._failures_retry if self._failures else None]
+        times = [self._failures_retry] if self._failures else []
         if not self.common.leaving:
-            times += [self._due(channel.index) for channel in self.common.channels if channel.has_room()]
-        return min((when for when in times if when is not None), default=None)
+            due = [self._due(channel.index) for channel in self.common.channels if channel.has_room()]
+            times += [when for when in due if when is not None]
+        return min(times, default=None)
 
     def _due(self, channel: int) -> int | None:
         """Return when the next delivery of a channel is due."""

@@ -122,7 +122,7 @@ class Scheduler:
         ]
         if not self.common.leaving:
             times += [self.scan.wake_at(), self.stale.wake_at()]
-        return min((when for when in times if when is not None), default=None)
+        return min([when for when in times if when is not None], default=None)
 
     def _fill(self) -> None:
         """Start deliveries while there is room: new messages and waiting ones by turns, so that neither keeps the other out."""
