@@ -87,8 +87,7 @@ class LeaseSubmission:
             self._offset += written
             rest = rest[written:]
 
-    def start_commit(self, sender: bytes, recipients: Sequence[bytes]) -> asyncio.Future[Receipt]:
-        """Send the commit and return the future of its answer, for callers that do without a coroutine."""
+    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
         if not self._open:
             raise QueueRefusal(refusal.CONNECTION_LOST)
         try:
@@ -103,10 +102,7 @@ class LeaseSubmission:
             self.abort()
             raise
         self._open = False
-        return self._submitter.commit(self._number, self._offset, envelope, self.qp)
-
-    async def commit(self, sender: bytes, recipients: Sequence[bytes]) -> Receipt:
-        return await self.start_commit(sender, recipients)
+        return await self._submitter.commit(self._number, self._offset, envelope, self.qp)
 
     def abort(self) -> None:
         if self._open:
