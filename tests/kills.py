@@ -3,7 +3,9 @@
 import os
 import signal
 
-CHANGES = ("open", "link", "unlink", "rename", "write", "pwrite", "ftruncate", "fsync", "utime")
+CHANGES = (
+    *("open", "link", "unlink", "rename", "write", "pwrite", "pwritev", "ftruncate", "fsync", "fdatasync", "utime"),
+)
 
 
 class Kill:

@@ -12,6 +12,7 @@ import pytest
 
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
+from pluq.queue.journal import SEGMENTS
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.lease_client import LeaseSubmitter
 from pluq.queue.reader import read_todo
@@ -53,7 +54,7 @@ def notification(sock):
 
 
 def names_in_pool(layout):
-    return sorted(os.listdir(layout.pool))
+    return sorted(set(os.listdir(layout.pool)) - set(SEGMENTS))
 
 
 def test_a_local_user_queues_without_any_right_to_the_queue(home, look, daemon):
@@ -349,8 +350,8 @@ async def test_with_no_descriptors_left_it_refuses_and_recovers(home, daemon, su
     assert len(look().queued) == len(opened) + 1
 
 
-def failing_once(module, name, error=5):
-    """Return a preparation that makes the first call of a function fail."""
+def failing_once(module, name, error=5, nth=1):
+    """Return a preparation that makes one call of a function fail."""
 
     def prepare():
         original = getattr(module, name)
@@ -358,7 +359,7 @@ def failing_once(module, name, error=5):
 
         def fail(*arguments):
             calls.append(arguments)
-            if len(calls) == 1:
+            if len(calls) == nth:
                 raise OSError(error, os.strerror(error))
             return original(*arguments)
 
@@ -367,22 +368,38 @@ def failing_once(module, name, error=5):
     return prepare
 
 
+LARGE = b"x" * (RECYCLE_BYTES + 1)
+
+
 @pytest.mark.parametrize("step", ["syncfs", "fsync"])
 def test_a_failed_sync_is_no_success_and_the_file_is_never_used_again(home, look, layout, daemon, step):
-    """The first fsync is that of todo/ (the data goes by syncfs), so its message was in todo/ already."""
+    """A large message goes by its own files: the data by syncfs, todo/ by fsync. A first fsync was that of the new journal's folder."""
     if not have_syncfs():
         pytest.skip("no syncfs that reports errors on this kernel")
     from pluq.queue import groupsync
 
-    daemon(failing_once(groupsync if step == "syncfs" else os, step))
+    daemon(failing_once(groupsync, step) if step == "syncfs" else failing_once(os, step, nth=2))
     with pytest.raises(QueueRefusal) as refused:
-        submit(home)
+        submit(home, LARGE)
     assert refused.value.code == refusal.WRITE_ERROR
     assert look().states == {}
     assert names_in_pool(layout) == []
     for _ in range(3):
-        submit(home)
+        submit(home, LARGE)
     assert len(look().queued) == 3
+
+
+def test_a_daemon_whose_journal_cannot_be_synced_ends_without_a_promise(home, look, daemon):
+    if not have_syncfs():
+        pytest.skip("no journal on this kernel")
+    process = daemon(failing_once(os, "fdatasync"))
+    with pytest.raises(QueueRefusal) as refused:
+        submit(home)
+    assert refused.value.verdict.startswith("Z")
+    assert process.wait() == 111
+    daemon()
+    submit(home)
+    assert look().queued
 
 
 def test_a_file_whose_own_sync_fails_takes_no_other_with_it(layout, monkeypatch):

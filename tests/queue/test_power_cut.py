@@ -16,6 +16,7 @@ from pluq.queue.layout import QueueLayout
 from pluq.queue.lease_client import LeaseSubmitter
 from pluq.queue.reader import todo_numbers
 from pluq.queue.records import parse_todo
+from pluq.queue.recovery import recover
 from pluq.supervisor.hier import make_home
 
 pytestmark = [pytest.mark.integration]
@@ -103,7 +104,8 @@ async def test_what_the_daemon_accepted_is_there_and_nothing_is_delivered_twice(
     link.close()
     disk.unmount()
     disk.mount()
-    # Groups after turn 5 synced todo/, so the last of the finished ones are durably gone as well.
+    recover(QueueLayout(home.queue))
+    # Groups after turn 5 synced the journal, so the last of the finished ones are durably gone as well.
     assert senders(home) == accepted - finished
     process = daemon()
     await asyncio.to_thread(submit_local, b"again")

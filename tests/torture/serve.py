@@ -1,6 +1,9 @@
-"""pluq serve as it is, but for one constant: a role that dies early again and again is started anew within a tenth of a second.
+"""pluq serve as it is, but for some constants.
 
-With TORTURE_NO_SYNC the queue does not sync the folder todo.
+A role that dies early again and again is started anew within a tenth of a second. The journal has small segments and frequent
+checkpoints, so that a few messages see all that it does.
+
+With TORTURE_NO_SYNC the queue does not sync its journal.
 
 A run that kills hundreds of times would otherwise wait for the supervisor's patience, which grows to 30 seconds.
 """
@@ -9,13 +12,15 @@ import os
 import sys
 
 from pluq.commands import serve
-from pluq.queue.committer import Committer
+from pluq.queue import journal
+from pluq.queue.journal import Journal
 from pluq.supervisor import processes
 
 processes.MOST_DELAY_SECONDS = 0.1
+journal.SEGMENT_BYTES, journal.STEP_BYTES, journal.CHECKPOINT_SECONDS = 1 << 18, 1 << 16, 0.2
 if "TORTURE_NO_SYNC" in os.environ:
-    # What stock qmail does. A harness that does not show the loss would show nothing.
-    Committer._sync_todo = lambda self: True  # type: ignore[method-assign]
+    # A harness that does not show the loss would show nothing.
+    Journal.sync = lambda self: None  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     sys.exit(serve.main())

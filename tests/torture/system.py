@@ -148,6 +148,7 @@ def new_system(folder: str | None = None, start: bool = True) -> Iterator[System
     path = tempfile.mkdtemp(prefix="pluq-torture.", dir=folder)
     os.chmod(path, 0o755)
     system = System(path)
+    os.sync()  # what is lost at a power cut is mail, and not its home
     try:
         if start:
             system.stack.start()

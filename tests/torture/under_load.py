@@ -83,11 +83,11 @@ def cut_power_at_success(kind: str, cuts: int) -> Row:
 
 
 def cut_power_without_sync(cuts: int) -> Row:
-    """The control: without the sync of todo the same must find losses, or it would find none anywhere."""
+    """The control: without the sync of the journal the same must find losses, or it would find none anywhere."""
     row = cut_and_mount("power cut, control", "ext4", cuts, at_success, {"TORTURE_NO_SYNC": "1"})
     row.is_control = True
     row.notes = [
-        "without the sync of todo the losses are as they must be" if row.good else "FAILED: the harness is blind"
+        "without the sync of the journal the losses are as they must be" if row.good else "FAILED: the harness is blind"
     ]
     return row
 

@@ -39,6 +39,7 @@ def main() -> int:
         control = survey.tree.host(survey.tree.entry(survey.control).real)
         if options.undo:
             sys.stderr.write(f"pluq migrate: {write.undo(control)}\n")
+            warn_of_journal(os.path.join(os.path.dirname(control), "queue"))
             return 0
         found = report.make_report(survey, report.installed_plugins())
         if options.write:
@@ -51,6 +52,18 @@ def main() -> int:
     except (OSError, PluqError) as error:
         sys.stderr.write(f"pluq migrate: {error}\n")
         return 100 if options.undo and not isinstance(error, OSError) else 111
+
+
+def warn_of_journal(queue: str) -> None:
+    """Say that a killed queue daemon left mail in its journal, which a qmail would not see."""
+    from pluq.queue.layout import QueueLayout
+    from pluq.queue.recovery import is_needed
+
+    if is_needed(QueueLayout(queue)):
+        sys.stderr.write(
+            f"pluq migrate: {queue}/pool has the journal of a queue daemon that runs, or was killed: stop pluq, then let"
+            " `pluq queue check --repair` put its mail into the queue before qmail starts\n"
+        )
 
 
 def find_site(home: str, root: str | None) -> Survey:

@@ -52,6 +52,7 @@ def start(arguments: Sequence[str]) -> NoReturn:
     home = Home.from_environment()
     ids = home.ids()
     os.chdir("/")
+    recover_queue(home, ids)
     start_queue_daemon(home, ids)
     os.umask(0o077)
     be_group(ids, "qmail")
@@ -76,6 +77,17 @@ def start(arguments: Sequence[str]) -> NoReturn:
         os.dup2(descriptor, number)
     close(ends)
     become(["qmail-send"])
+
+
+def recover_queue(home: Home, ids: Ids) -> None:
+    """Put back into the queue what a killed daemon had promised. Raises OSError where that cannot be."""
+    from pluq.errors import ConfigError
+    from pluq.supervisor import recovery
+
+    try:
+        recovery.recover_queue(home, ids)
+    except ConfigError as error:
+        raise OSError(str(error)) from error
 
 
 def start_queue_daemon(home: Home, ids: Ids) -> None:

@@ -67,6 +67,7 @@ def main() -> int:
     from pluq.errors import PluqError, in_words
     from pluq.queue.layout import QueueLayout
     from pluq.send.startup import CannotStartError
+    from pluq.supervisor.recovery import recover_queue
 
     verb = sys.argv[0].rpartition(" ")[2]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpText)
@@ -84,6 +85,8 @@ def main() -> int:
     layout = QueueLayout(home.queue)
     reason = " ".join(getattr(options, "reason", "").split())[:REASON_CHARACTERS].encode("utf-8", "replace")
     try:
+        if home.ids().single or os.geteuid() == 0:
+            recover_queue(home, home.ids())
         hosts: set[bytes] | None = set() if verb == "flush" and not selection.is_everything else None
         found = select(layout, selection, hosts)
         if options.dry_run:

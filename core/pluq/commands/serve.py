@@ -103,6 +103,7 @@ def serve(home: Home, listen: list[str]) -> int:
     from pluq.supervisor.hier import is_null_client
     from pluq.supervisor.notify import Notifier
     from pluq.supervisor.ports import Ports
+    from pluq.supervisor.recovery import recover_queue
 
     notifier, ports = Notifier(os.environ), Ports.from_environment(listen, os.environ)
     for name in MANAGERS:  # they are for us, not for what users start
@@ -115,6 +116,7 @@ def serve(home: Home, listen: list[str]) -> int:
     keys = bind_keys(home, ids)
     if not configuration_is_sound(home, ids):
         return 111
+    recover_queue(home, ids)
     site = read_site(home)
     log.use(site.log.format)
     board = metrics.Board() if site.status.listen else None

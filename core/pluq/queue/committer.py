@@ -1,20 +1,27 @@
-"""Group commit: many messages enter and leave the queue with two waits for the disk.
+"""Group commit: many messages enter and leave the queue with one wait for the disk.
 
-A message enters:                                    a crash now leaves
+A small message enters:                              a crash now leaves
     the message is in pool/m<N>                      nothing
     envelope written to pool/e<N>
-    pool/m<N> linked to mess/S/N                     S2, or nothing
-    data of both files synced (the group at once)    S2
-    pool/e<N> linked to todo/N                       S2 or S4: nobody was promised anything yet
-    todo/ synced (once for the group)                S4: the submitter hears of success
+    both appended to the journal                     nothing after a power cut, the message after a kill
+    the journal synced (once for the group)          the message: recovery.py puts it into the queue
+    pool/m<N> linked to mess/S/N, e<N> to todo/N     S4, as far as the disk has it, and the rest from the journal
+    the submitter hears of success
 
-A message leaves:
-    todo/N unlinked                                  S4 or S2
-    todo/ synced (with the next group, or soon)      S2
+It leaves:
+    appended to the journal
+    todo/N unlinked                                  S4 or S2; S4 does not come back once the journal is synced
+    the journal synced (with the next group, or soon)
     mess/S/N unlinked                                S2 or nothing; only now may both files be used again
+
+A large one, or any where there is no journal, waits twice, as qmail-queue does:
+    pool/m<N> linked to mess/S/N; data of both files synced; pool/e<N> linked to todo/N; todo/ synced
+    todo/N unlinked; todo/ synced; mess/S/N unlinked
 
 The last order matters: were the files written again while todo/N might still come back after a crash, the old envelope would
 find a stranger's message under its number.
+
+A message that is preprocessed (S4 to S5) leaves the journal: its own files are synced first.
 
 A group starts as soon as the one before is done and takes everything that has come meanwhile. Everything runs in one thread: while
 it waits for the disk, requests wait in their sockets and form the next group.
@@ -23,15 +30,18 @@ it waits for the disk, requests wait in their sockets and form the next group.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 from pluq.metrics import page
 from pluq.queue import refusal
 from pluq.queue.cleaner import remove_message, remove_todo
 from pluq.queue.figures import Figures
 from pluq.queue.groupsync import GroupSync
+from pluq.queue.journal import RECORD, Journal, record
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
 from pluq.store.durable import fsync
@@ -41,6 +51,11 @@ __all__ = ["Commit", "Committer"]
 # Messages that left may wait so long for a group whose sync they can share, or until they are so many.
 LEAVE_SECONDS = 0.05
 LEAVE_COUNT = 256
+# A group is written to the journal in one piece, which has to fit into a segment.
+GROUP_BYTES = 8 << 20
+
+# Beyond so many, those that a checkpoint has made ordinary are looked for.
+IDENTS = 1000
 
 Answer = Callable[[int], None]
 
@@ -64,22 +79,42 @@ class Commit:
         self.todo = b""
 
 
+class Held(NamedTuple):
+    """A message that is to leave todo/. `ident` is its own in the journal, 0 if it is not in there; `slot` its files, if open."""
+
+    number: int
+    ident: int
+    slot: Slot | None
+
+
+Settling = tuple[Held, Answer]
+
+
 class Committer:
     """The queue's only writer beside qmail-queue programs. `entered` hears of each new message: number, size, todo bytes."""
 
-    def __init__(self, layout: QueueLayout, pool: Pool, entered: Callable[[int, int, bytes], bool]) -> None:
+    def __init__(
+        self, layout: QueueLayout, pool: Pool, entered: Callable[[int, int, bytes], bool], journal: Journal | None
+    ) -> None:
         self._layout = layout
         self._pool = pool
         self._entered = entered
+        self._journal = journal
         self._sync = GroupSync(pool.fd)
         self._todo_dirs = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in layout.todo_dirs()}
         self._dirty: set[str] = set()
         self._pending: list[Commit] = []
         self._hot: dict[int, Slot] = {}
-        self._leaving: list[Slot] = []
-        self._leaving_cold: list[int] = []
-        self._settling: list[Answer] = []
+        self._idents: dict[int, int] = {}
+        """Of messages that are in the journal, and whose files are not open here any more."""
+        self._void: list[bytes] = []
+        """Records that take back what was written of messages that were not accepted after all."""
+        self._finished: list[Held] = []
+        self._leaving: list[Held] = []
+        self._settling: list[Settling] = []
         self._leave_at = 0.0
+        self._leave_seconds = LEAVE_SECONDS
+        self._most_idents = IDENTS
         mine = page()
         self._figures = None if mine is None else Figures(mine)
 
@@ -89,50 +124,112 @@ class Committer:
 
     def is_due(self) -> bool:
         """Say whether a group should start now."""
-        if self._pending or self._settling:
+        if self._pending or self._settling or self._finished:
             return True
-        leaving = len(self._leaving) + len(self._leaving_cold)
-        return leaving > 0 and (leaving >= LEAVE_COUNT or monotonic() >= self._leave_at)
+        return bool(self._leaving) and self._may_leave()
+
+    def _may_leave(self) -> bool:
+        return len(self._leaving) >= LEAVE_COUNT or monotonic() >= self._leave_at
 
     def wait_seconds(self) -> float | None:
         """Return how long nothing will be due if nothing comes."""
-        if self._leaving or self._leaving_cold:
-            return max(0.0, self._leave_at - monotonic())
-        return None
+        waits = [] if self._journal is None else [self._journal.wait_seconds()]
+        if self._leaving:
+            waits.append(max(0.0, self._leave_at - monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def run_group(self) -> None:
-        """Commit everything that has come, with one wait for data and one for names; then answer."""
+        """Commit everything that has come, with one wait for the journal; then answer. Raises JournalError."""
         began = monotonic()
-        group, self._pending = self._pending, []
-        entering = [commit for commit in group if self._prepare(commit)]
-        if entering:
-            self._sync_data(entering)
-            entering = [commit for commit in entering if commit.code == 0 and self._enter(commit)]
-        leaving, self._leaving = self._leaving, []
-        cold, self._leaving_cold = self._leaving_cold, []
+        group = self._take_group()
+        finished, self._finished = self._finished, []
         settling, self._settling = self._settling, []
-        durable = self._sync_todo()
-        if not durable:
-            for commit in entering:
-                commit.code = refusal.WRITE_ERROR
+        entering = [commit for commit in group if self._prepare(commit)]
+        logged = [commit for commit in entering if commit.slot.ident]
+        strict = [commit for commit in entering if not commit.slot.ident]
+        settled = self._sync_own_files(settling)
+        if not self._append(logged, finished, settled):
+            strict, logged = entering, []
+            finished, settled = self._without_journal(strict, finished, settled)
+        self._leave_todo(finished)
+        strict = self._enter_strictly(strict)
+        if group or settled or self._may_leave():
+            self._make_durable(logged, strict, settled)
         for commit in group:
             self._close(commit)
         if self._figures is not None and group:
             self._figures.group([commit.code for commit in group], monotonic() - began)
-        for answer in settling:
-            answer(0 if durable else refusal.WRITE_ERROR)
-        if durable:
-            self._release(leaving, cold)
-        else:
-            self._leaving += leaving
-            self._leaving_cold += cold
+
+    def _take_group(self) -> list[Commit]:
+        """Return what has come, or so much of it as one group may have."""
+        size, count = 0, len(self._pending)
+        for index, commit in enumerate(self._pending):
+            size += commit.size + len(commit.envelope)
+            if size > GROUP_BYTES and index:
+                count = index
+                break
+        group, self._pending = self._pending[:count], self._pending[count:]
+        return group
+
+    def _append(self, logged: list[Commit], finished: list[Held], settled: list[Settling]) -> bool:
+        """Write to the journal what this group does; False if that cannot be."""
+        if self._journal is None:
+            return True
+        pieces = [
+            *self._void,
+            *(record(b"d", held.ident, held.number) for held in finished if held.ident),
+            *(record(b"s", held.ident, held.number) for held, _answer in settled if held.ident),
+        ]
+        try:
+            for commit in logged:
+                slot = commit.slot
+                pieces.append(RECORD.pack(b"m", slot.ident, slot.number, len(commit.todo), commit.size))
+                pieces += commit.todo, read_whole(slot.mess_fd, commit.size)
+            if pieces:
+                self._journal.write(pieces)
+        except OSError:
+            return False
+        self._void.clear()
+        return True
+
+    def _without_journal(
+        self, strict: list[Commit], finished: list[Held], settled: list[Settling]
+    ) -> tuple[list[Held], list[Settling]]:
+        """The journal takes nothing now, as on a full disk: return what can be done without it. What is in it has to stay in todo/."""
+        for commit in strict:
+            commit.slot.ident = 0
+        self._finished += [held for held in finished if held.ident]
+        for held, answer in settled:
+            if held.ident:
+                self._idents[held.number] = held.ident
+                answer(refusal.WRITE_ERROR)
+        return [held for held in finished if not held.ident], [item for item in settled if not item[0].ident]
+
+    def _make_durable(self, logged: list[Commit], strict: list[Commit], settled: list[Settling]) -> None:
+        """Wait for the disk, then do what had to wait for that."""
+        if self._journal is not None:
+            self._journal.sync()
+        for commit in logged:
+            self._link(commit)
+        for held, _answer in settled:
+            if held.ident:
+                self._remove_todo(held)
+        durable = self._sync_todo()
+        if not durable:
+            for commit in strict:
+                commit.code = refusal.WRITE_ERROR
+        for held, answer in settled:
+            answer(0 if held.ident or durable else refusal.WRITE_ERROR)
+        self._release(durable)
 
     # Entering
 
     def _prepare(self, commit: Commit) -> bool:
-        """Complete both files and link the message to mess/ (S2)."""
+        """Complete both files."""
         slot = commit.slot
-        todo = b"u%d\0p%d\0%b" % (commit.uid, commit.pid, commit.envelope[:-1])
+        slot.ident = self._journal.next_ident() if self._journal is not None and commit.size <= RECYCLE_BYTES else 0
+        mark = b"" if not slot.ident else b" %d" % slot.ident
+        todo = b"u%d\0p%d%b\0%b" % (commit.uid, commit.pid, mark, commit.envelope[:-1])
         try:
             size = os.fstat(slot.mess_fd).st_size
             if size < commit.size:
@@ -146,36 +243,47 @@ class Committer:
         except OSError:
             commit.code = refusal.WRITE_ERROR
             return False
-        try:
-            os.link(slot.pool_mess, slot.mess)
-        except OSError:
-            commit.code = refusal.MESS_ERROR
-            return False
         commit.todo = todo
         return True
 
-    def _sync_data(self, group: list[Commit]) -> None:
-        files = [fd for commit in group for fd in (commit.slot.mess_fd, commit.slot.envelope_fd)]
-        folders = {self._layout.mess_dir(commit.slot.number) for commit in group}
-        failed = self._sync.sync(files, sorted(folders))
-        if failed:
-            for commit in group:
-                if not failed.isdisjoint((commit.slot.mess_fd, commit.slot.envelope_fd)):
-                    commit.code = refusal.WRITE_ERROR
+    def _link(self, commit: Commit) -> None:
+        """Give a message that the journal has its names. Where that fails nobody was promised anything, and the journal is told."""
+        if not (self._link_message(commit) and self._link_envelope(commit)):
+            self._void.append(record(b"d", commit.slot.ident, commit.slot.number))
 
-    def _enter(self, commit: Commit) -> bool:
-        """Link the envelope to todo/ (S4, but not for sure yet)."""
-        slot = commit.slot
+    def _link_message(self, commit: Commit) -> bool:
         try:
-            os.link(slot.pool_envelope, slot.todo)
+            os.link(commit.slot.pool_mess, commit.slot.mess)
+        except OSError:
+            commit.code = refusal.MESS_ERROR
+            return False
+        return True
+
+    def _link_envelope(self, commit: Commit) -> bool:
+        try:
+            os.link(commit.slot.pool_envelope, commit.slot.todo)
         except OSError:
             commit.code = refusal.TODO_ERROR
             return False
-        self._dirty.add(slot.todo_dir)
         return True
 
+    def _enter_strictly(self, group: list[Commit]) -> list[Commit]:
+        """Put messages that the journal does not take into the queue; return those for which only the name in todo/ is to be synced."""
+        group = [commit for commit in group if self._link_message(commit)]
+        if not group:
+            return group
+        files = [fd for commit in group for fd in (commit.slot.mess_fd, commit.slot.envelope_fd)]
+        folders = {self._layout.mess_dir(commit.slot.number) for commit in group}
+        failed = self._sync.sync(files, sorted(folders))
+        for commit in group:
+            if not failed.isdisjoint((commit.slot.mess_fd, commit.slot.envelope_fd)):
+                commit.code = refusal.WRITE_ERROR
+        entered = [commit for commit in group if commit.code == 0 and self._link_envelope(commit)]
+        self._dirty.update(commit.slot.todo_dir for commit in entered)
+        return entered
+
     def _sync_todo(self) -> bool:
-        """Make every change in todo/ durable."""
+        """Make every change in todo/ durable that the journal does not vouch for."""
         dirty, self._dirty = self._dirty, set()
         try:
             for path in dirty:
@@ -198,34 +306,51 @@ class Committer:
         if self._entered(slot.number, commit.size, commit.todo) and commit.size <= RECYCLE_BYTES:
             self._hot[slot.number] = slot
         else:
-            self._pool.release(slot)
+            self._let_go(slot)
 
     # Leaving
 
+    def _hold(self, number: int) -> Held:
+        slot = self._hot.pop(number, None)
+        return Held(number, self._idents.pop(number, 0) if slot is None else slot.ident, slot)
+
     def finish(self, number: int, recycle: bool = True) -> None:
         """The message is done with: its files go, durably, in the order that a crash cannot turn into a second delivery."""
-        if not self._leaving and not self._leaving_cold:
-            self._leave_at = monotonic() + LEAVE_SECONDS
-        slot = self._hot.pop(number, None)
-        if slot is not None and not recycle:
-            self._pool.release(slot)
-            slot = None
-        try:
-            if slot is None:
-                remove_todo(self._layout, number)
-                self._leaving_cold.append(number)
-                self._dirty.add(self._layout.todo_dir(number))
+        held = self._hold(number)
+        if held.slot is not None and not recycle:
+            self._pool.release(held.slot)
+            held = held._replace(slot=None)
+        self._finished.append(held)
+
+    def _leave_todo(self, finished: list[Held]) -> None:
+        """Remove the envelopes of messages that are done with."""
+        if finished and not self._leaving:
+            self._leave_at = monotonic() + self._leave_seconds
+        for held in finished:
+            try:
+                if held.slot is None:
+                    self._remove_todo(held)
+                else:
+                    os.unlink(held.slot.todo)
+                    self._note_removal(held)
+            except FileNotFoundError:
+                assert held.slot is not None
+                self._pool.discard(held.slot)  # somebody took its envelope away
+            except OSError:
+                # The message stays where it is: qmail-send finds it again, at worst it is delivered twice.
+                if held.slot is not None:
+                    self._pool.release(held.slot)
             else:
-                os.unlink(slot.todo)
-                self._leaving.append(slot)
-                self._dirty.add(slot.todo_dir)
-        except FileNotFoundError:
-            if slot is not None:
-                self._pool.discard(slot)  # somebody took its envelope away
-        except OSError:
-            # The message stays where it is: qmail-send finds it again, at worst it is delivered twice.
-            if slot is not None:
-                self._pool.release(slot)
+                self._leaving.append(held)
+
+    def _remove_todo(self, held: Held) -> None:
+        remove_todo(self._layout, held.number)
+        self._note_removal(held)
+
+    def _note_removal(self, held: Held) -> None:
+        """A name left todo/: its folder is to be synced, unless the journal knows of it."""
+        if not held.ident:
+            self._dirty.add(self._layout.todo_dir(held.number))
 
     def remove_stale(self, number: int) -> None:
         """Remove a message file that qmail-send saw without todo/N and info/N, unless it is ours or has become a message.
@@ -239,51 +364,108 @@ class Committer:
 
     def settle(self, number: int, answer: Answer) -> None:
         """The message is preprocessed (S4 to S5): todo/N and intd/N go. Answered with 0 when that is durable."""
-        slot = self._hot.pop(number, None)
-        if slot is not None:
-            self._pool.release(slot)
+        held = self._hold(number)
+        if not held.ident:
+            if held.slot is not None:
+                self._pool.release(held.slot)
+                held = held._replace(slot=None)
+            try:
+                self._remove_todo(held)
+            except OSError:
+                answer(refusal.WRITE_ERROR)
+                return
+        self._settling.append((held, answer))
+
+    def _sync_own_files(self, settling: list[Settling]) -> list[Settling]:
+        """Make those durable that leave the journal; return those for which that was not needed or not in vain. The others are answered."""
+        opened = {id(item): self._open_message(item[0]) for item in settling if item[0].ident}
+        if not opened:
+            return settling
+        folders = {self._layout.mess_dir(held.number) for held, _answer in settling if held.ident}
+        files = [fd for fd in opened.values() if fd >= 0]
+        failed = {-1, *self._sync.sync(files, sorted(folders))}
+        settled = []
+        for item in settling:
+            held, answer = item
+            fd = opened.get(id(item))
+            if held.slot is not None:
+                self._pool.release(held.slot)
+            elif fd is not None and fd >= 0:
+                os.close(fd)
+            if fd in failed:
+                self._idents[held.number] = held.ident
+                answer(refusal.WRITE_ERROR)
+            else:
+                settled.append(item)
+        return settled
+
+    def _open_message(self, held: Held) -> int:
+        """Return a descriptor of a message file, -1 if there is none to be had."""
+        if held.slot is not None:
+            return held.slot.mess_fd
         try:
-            remove_todo(self._layout, number)
+            return os.open(self._layout.mess(held.number), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            answer(refusal.WRITE_ERROR)
-            return
-        self._dirty.add(self._layout.todo_dir(number))
-        self._settling.append(answer)
+            return -1
 
     def cool_down(self, keep: int = 0) -> None:
         """Let go of the oldest messages in the queue but `keep`: they become ordinary queue files."""
         for number in list(self._hot)[: len(self._hot) - keep]:
-            self._pool.release(self._hot.pop(number))
+            self._let_go(self._hot.pop(number))
+
+    def _let_go(self, slot: Slot) -> None:
+        if slot.ident:
+            self._idents[slot.number] = slot.ident
+        self._pool.release(slot)
 
     @property
     def hot_count(self) -> int:
         """How many messages in the queue have their files open here."""
         return len(self._hot)
 
-    def _release(self, leaving: list[Slot], cold: list[int]) -> None:
-        for slot in leaving:
-            try:
-                os.unlink(slot.mess)
-            except OSError:
-                self._pool.discard(slot)
-                continue
-            self._pool.recycle(slot)
-        for number in cold:
-            try:
-                remove_message(self._layout, number)
-            except OSError:
-                continue  # S2: the cleaner takes it
+    def _release(self, todo_is_durable: bool) -> None:
+        """Remove the message files of what has left todo/ for good."""
+        leaving, self._leaving = self._leaving, []
+        for held in leaving:
+            if not (held.ident or todo_is_durable):
+                self._leaving.append(held)
+            elif held.slot is None:
+                with contextlib.suppress(OSError):  # S2: the cleaner takes it
+                    remove_message(self._layout, held.number)
+            else:
+                self._recycle(held.slot)
+
+    def _recycle(self, slot: Slot) -> None:
+        try:
+            os.unlink(slot.mess)
+        except OSError:
+            self._pool.discard(slot)
+            return
+        self._pool.recycle(slot)
+
+    def rest(self) -> None:
+        """Nothing is under way: a checkpoint of the journal may begin. Raises JournalError."""
+        if self._journal is None:
+            return
+        self._journal.rest()
+        if len(self._idents) > self._most_idents:
+            base = self._journal.durable_base
+            self._idents = {number: ident for number, ident in self._idents.items() if ident >= base}
+            self._most_idents = max(IDENTS, 2 * len(self._idents))
 
     def close(self) -> None:
-        """Finish what is under way and let go of everything."""
-        while self._pending or self._settling or self._leaving or self._leaving_cold:
-            before = len(self._leaving) + len(self._leaving_cold)
+        """Finish what is under way and let go of everything. Raises JournalError: then the next daemon has to see to it."""
+        self._leave_at = self._leave_seconds = 0.0
+        while self.is_due():
+            before = len(self._finished) + len(self._leaving)
             self.run_group()
-            if len(self._leaving) + len(self._leaving_cold) >= before > 0:
+            if len(self._finished) + len(self._leaving) >= before > 0:
                 break  # todo/ cannot be synced: S2 after the next start
         self.cool_down()
         for fd in self._todo_dirs.values():
             os.close(fd)
+        if self._journal is not None:
+            self._journal.close()
 
 
 def write_whole(fd: int, data: bytes) -> None:
@@ -291,3 +473,11 @@ def write_whole(fd: int, data: bytes) -> None:
     written = os.pwrite(fd, data, 0)
     while written < len(data):
         written += os.pwrite(fd, data[written:], written)
+
+
+def read_whole(fd: int, size: int) -> bytes:
+    """Return so many bytes from the beginning of a file. Raises OSError if there are fewer."""
+    data = os.pread(fd, size, 0)
+    if len(data) != size:
+        raise OSError(errno.EIO, "the message is shorter than its writer says")
+    return data

@@ -4,7 +4,7 @@ It listens on three sockets that the supervisor made: run/lease (workers of serv
 qmqp_server.py), run/todo (qmail-send, todo_link.py). What they hand in, the committer puts into the queue in groups.
 
 One thread does everything: between two waits for events it takes what all sockets have, then commits that as one group. On kill -9
-at any point the queue is in a state of INTERNALS; the next daemon empties pool/ and goes on.
+at any point the queue is in a state of INTERNALS, or the journal knows better: the next daemon recovers, empties pool/ and goes on.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from pluq.config.home import Home
 from pluq.errors import PluqError, ProtocolError
 from pluq.queue import refusal
 from pluq.queue.committer import Committer
+from pluq.queue.journal import Journal, JournalError
 from pluq.queue.layout import QueueLayout
 from pluq.queue.lease import PACKET_BYTES
 from pluq.queue.lease_server import Worker
 from pluq.queue.pool import Owner, Pool, Slot
 from pluq.queue.qmqp_server import MAX_SESSIONS, MAX_USER_SESSIONS, Session, peer_of
+from pluq.queue.recovery import recover, report
 from pluq.queue.todo_link import TodoLink
 from pluq.queue.writer import pull_trigger, qmail_uids
 
@@ -62,7 +64,11 @@ def run(home: Home, qmqp_sock: socket.socket, lease_sock: socket.socket, todo_so
     gc.collect()
     gc.freeze()
     gc.set_threshold(50000, 20, 20)
-    daemon.serve()
+    try:
+        daemon.serve()
+    except JournalError as error:
+        log.say("queue", f"{error}; starting again")
+        return 111
     return 0
 
 
@@ -81,7 +87,9 @@ class Daemon:
     ) -> None:
         self._layout = QueueLayout(home.queue)
         self._pool = Pool(self._layout)
-        self._committer = Committer(self._layout, self._pool, self._entered)
+        report(recover(self._layout))
+        journal = Journal(self._layout.pool) if Journal.is_possible() else None
+        self._committer = Committer(self._layout, self._pool, self._entered, journal)
         self._own_files = Owner()
         self._qmail_uids = qmail_uids()
         self._numbers = itertools.count(os.getpid())
@@ -143,6 +151,7 @@ class Daemon:
             self._after_group()
         for worker in self._workers:
             self._flush_worker(worker)
+        self._committer.rest()
         if self._link is not None and self._link.blocked:
             self._selector.modify(self._link.sock, READ | WRITE, self._link_ready)
         if monotonic() >= self._next_sweep:

@@ -28,6 +28,7 @@ from collections import deque
 from time import time
 
 from pluq.errors import ConfigError
+from pluq.queue.journal import SEGMENTS
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 
 __all__ = ["FILE_MODE", "Owner", "Pool", "Slot"]
@@ -52,11 +53,11 @@ class Owner:
 
 
 class Slot:
-    """A message file and an envelope file, open, with their four paths."""
+    """A message file and an envelope file, open, with their four paths. `ident` is its message's in the journal, 0 without."""
 
     __slots__ = (
-        "envelope_fd", "envelope_size", "mess", "mess_fd", "number", "owner", "pool_envelope", "pool_mess", "todo",
-        "todo_dir", "touched",
+        "envelope_fd", "envelope_size", "ident", "mess", "mess_fd", "number", "owner", "pool_envelope", "pool_mess",
+        "todo", "todo_dir", "touched",
     )  # fmt: skip
 
     def __init__(self, layout: QueueLayout, number: int, mess_fd: int, envelope_fd: int, owner: Owner) -> None:
@@ -64,6 +65,7 @@ class Slot:
         self.mess_fd = mess_fd
         self.envelope_fd = envelope_fd
         self.envelope_size = 0
+        self.ident = 0
         self.owner = owner
         self.touched = time()
         self.pool_mess = os.fsencode(f"{layout.pool}/m{number}")
@@ -91,13 +93,16 @@ class Pool:
         except OSError as error:
             os.close(self.fd)
             raise ConfigError(layout.pool, "another queue daemon serves this queue") from error
-        for name in os.listdir(layout.pool):
-            os.unlink(f"{layout.pool}/{name}")
+        self._empty()
+
+    def _empty(self) -> None:
+        for name in os.listdir(self._layout.pool):
+            if name not in SEGMENTS:
+                os.unlink(f"{self._layout.pool}/{name}")
 
     def close(self) -> None:
         """Remove the files that are nobody's and let the next daemon in."""
-        for name in os.listdir(self._layout.pool):
-            os.unlink(f"{self._layout.pool}/{name}")
+        self._empty()
         os.close(self.fd)
 
     def lease(self, owner: Owner) -> Slot:

@@ -1,6 +1,7 @@
 """Finding and mending what is wrong with a queue directory that nobody uses at the moment.
 
     folders    missing ones, owners, modes; the locks, the trigger
+    journal    what a killed queue daemon left
     strangers  names that are no message number, and files of a message that does not exist: put aside in queue/stray
     numbers    a message is named by its inode number: after a restore from a copy all of them are wrong; so are the folders
                of all messages when the split was changed
@@ -29,6 +30,7 @@ from typing import NamedTuple
 
 from pluq.config import Home, Ids
 from pluq.errors import TemporaryFailure
+from pluq.queue import recovery
 from pluq.queue.layout import DEFAULT_SPLIT, QueueLayout
 from pluq.supervisor.hier import FILES, FOLDERS, SPLIT_FOLDERS, TRIGGER
 
@@ -79,10 +81,20 @@ class QueueCheck:
     def steps(self) -> Iterator[list[Finding]]:
         """Yield the findings step by step: a step sees what the repair of the ones before it has changed."""
         yield [*self.folders(), *self.locks()]
+        yield self.journal()
         yield self.strangers()
         yield self.numbers()
         yield self.unfinished()
         yield self.files()
+
+    # the journal
+
+    def journal(self) -> list[Finding]:
+        """What a queue daemon that was killed had promised, and nobody has put into the queue yet."""
+        if not recovery.is_needed(self.layout):
+            return []
+        fault, cure = "a queue daemon that was killed left its journal", "the next start puts its mail into the queue"
+        return [Finding(self.layout.pool, fault, cure, lambda: recovery.report(recovery.recover(self.layout)))]
 
     # folders and locks
 
