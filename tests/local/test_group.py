@@ -158,3 +158,13 @@ def test_a_folder_that_cannot_be_read_is_synced_file_by_file(batch, monkeypatch)
     files = [batch.message() for _ in range(FEW + 2)]
     assert disks.sync(device, files) == set()
     os.close(folder)
+
+
+def test_a_file_that_cannot_even_be_begun_is_lost_alone(home, batch, monkeypatch):
+    for job in range(FEW):
+        batch.add(job)
+    monkeypatch.setattr(disks_module, "start_writing", lambda files: {files[1]} if len(files) == FEW else set())
+    batch.group.commit()
+    assert batch.done == [0, 2]
+    assert list(batch.failures) == [1]
+    assert len(os.listdir(home / "Maildir/new")) == FEW - 1

@@ -375,6 +375,15 @@ def test_a_disk_that_fails_keeps_the_message_and_tries_again(rig, monkeypatch):
     assert rig.local.recipients == [JOE]
 
 
+def test_files_that_cannot_even_be_begun_count_as_not_written(rig, monkeypatch):
+    rig.local.answer = lambda recipient: b"Zlater"
+    monkeypatch.setattr("pluq.send.syncing.start_writing", set)
+    number = rig.send(JOE)
+    rig.turns()
+    assert f"warning: trouble fsyncing info/{number % 23}/{number}" in rig.lines
+    assert "todo" in rig.files(number)
+
+
 def test_files_that_a_dead_scheduler_left_beside_todo_do_not_outlive_the_message(rig):
     number = rig.queue(JOE)
     for path, text in (

@@ -23,9 +23,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pluq.errors import TemporaryFailure
 from pluq.queue.groupsync import GroupSync, is_synced
 from pluq.store import maildir
+from pluq.store.writeout import start_writing
 
 FEW = 3
-"""Up to so many files are synced one by one: the journal's commit costs the same, and nobody else's data is flushed."""
+"""Up to so many files are synced one by one: they share the journal's commit, and nobody else's data is flushed."""
 MOST_FILES = 128
 """Files in one request to the syncer; the kernel passes 253 at most."""
 HOLD, SYNC = b"h", b"s"
@@ -171,7 +172,7 @@ def parts(files: Sequence[int]) -> Iterator[Sequence[int]]:
 def sync_group(group: GroupSync | None, files: Sequence[int]) -> set[int]:
     """Make files safe in the way that suits their number; return those that are not."""
     if group is None or len(files) <= FEW:
-        return {file for file in files if not is_synced(file)}
+        return start_writing(files) | {file for file in files if not is_synced(file)}
     return group.sync(files, ())
 
 

@@ -1,6 +1,6 @@
 """Making what one turn of the scheduler wrote durable, with as few waits for the disk as possible.
 
-A few files: each is synced, then each folder in which a name changed. Many: one syncfs for all. Either way `commit` says
+A few files: all are begun, each is synced, then each folder in which a name changed. Many: one syncfs for all. Either way `commit` says
 whether everything is safe; after a failure nobody knows what is, so everything in the batch counts as not written.
 
 Source: pluq.store.durable.
@@ -8,11 +8,13 @@ Source: pluq.store.durable.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pluq.queue.reader import never_waiting
 from pluq.store import durable
 from pluq.store.syncfs import have_syncfs, syncfs
+from pluq.store.writeout import start_writing
 
 SYNCFS_FROM = 8
 """From so many files and folders one syncfs is cheaper than a sync of each; below, it would wait for strangers' data."""
@@ -58,6 +60,8 @@ class SyncBatch:
         if len(self._files) + len(self._paths) + len(self._folders) >= SYNCFS_FROM and have_syncfs():
             syncfs(self._queue)
             return
+        if start_writing(self._files):
+            raise OSError(errno.EIO, "not all could be written")
         for descriptor in self._files:
             durable.fsync(descriptor)
         for path in self._paths:
