@@ -1,6 +1,6 @@
 """What a connection costs the SMTP server in Python alone: gate, engine and session on a transport that does nothing.
 
-    python bench/session_cost.py [--rounds N] [--lease] [--profile]
+    python -m bench.session_cost [--rounds N] [--lease] [--profile]
 
 SESSIONS connections at a time go through one 4 KiB message each, step by step, as 20 clients do it at once: no sockets, so the result
 depends neither on the kernel nor on a client, and two versions of the code can be told apart by a few percent. Shown are median

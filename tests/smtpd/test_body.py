@@ -96,6 +96,12 @@ def test_any_message_in_any_pieces_is_received_as_by_qmail_smtpd(data, places):
     assert outcome(received, [bytes([octet]) for octet in data]) == expected
 
 
+@pytest.mark.parametrize("first", [b".", b".\r", b"\r", b"\r\n", b"\r\n.", b".\r\n"])
+@pytest.mark.parametrize("then", [b"\r\n.\r\n", b"\n.\r\n", b".\r\n", b"x\r\n.\r\n", b"\r\n\r\n.\r\n"])
+def test_what_looks_whole_may_be_the_rest_of_a_message(first, then):
+    assert outcome(received, [first, then]) == outcome(blast, first + then)
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [

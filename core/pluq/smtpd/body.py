@@ -119,7 +119,7 @@ class Body:
 
         Raises StrayNewline for a LF without CR before the end.
         """
-        if self._first:
+        if self._first and self._held == b"\r\n":  # nothing came before: a dot may wait to be understood
             text = unstuff_whole(data)
             if text is not None:
                 self._first, self.done, self.size = False, True, len(text)
