@@ -5,7 +5,7 @@ import os
 from concurrent.futures import Future
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pluq.queue import journal as module
@@ -168,6 +168,7 @@ STEPS = st.lists(st.tuples(st.sampled_from("eeeedsr"), st.integers(0, 40), st.in
 
 
 @given(steps=STEPS)
+@example(steps=[("e", 0, 8107), ("e", 6, 0), ("e", 1, 8437), ("e", 2, 3), ("e", 5, 7), ("e", 3, 0), ("e", 4, 0)])
 def test_at_every_moment_the_promises_are_in_the_journal_or_in_the_files(tmp_path_factory, steps):
     """A model beside it: `promised` are messages that only the journal has, `left` those whose files may still be there."""
     path = str(tmp_path_factory.mktemp("journal"))

@@ -147,7 +147,7 @@ class Journal:
         self._unsynced = False
         # Ids of former journals are in todo/ yet; a collision would need the same nanosecond.
         self._next_ident = int.from_bytes(os.urandom(6), "little") + 1
-        self._base = self._written_base = self._next_ident
+        self._base = self._written_base = self._written_ident = self._next_ident
         self.durable_base = 0
         """The base in the newest block that is durable: whoever reads the journal knows of it."""
         self._thread = ThreadPoolExecutor(1, "checkpoint")
@@ -182,6 +182,7 @@ class Journal:
         head = BLOCK.pack(MAGIC, sequence, self._base, length, block_sum(sequence, self._base, pieces))
         self._put([head, *pieces, bytes(size - BLOCK.size - length)], size)
         self._sequence = self._active.last = sequence
+        self._written_ident = self._next_ident
         self._at += size
         self._unsynced, self._written_base = True, self._base
         if not self._since:
@@ -234,7 +235,8 @@ class Journal:
         return self._other.last > self._safe_block or monotonic() >= self._since + CHECKPOINT_SECONDS
 
     def _begin_checkpoint(self) -> None:
-        self._bound = self._next_ident, self._sequence
+        # Ids that were given since the last block are of messages that are being written now.
+        self._bound = self._written_ident, self._sequence
         self._since = 0.0
         self._checkpoint = self._thread.submit(syncfs, self._folder)
 
