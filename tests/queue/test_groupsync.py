@@ -93,3 +93,42 @@ def test_without_a_descriptor_for_a_folder_everything_is_synced_at_once(disk, mo
     for _ in range(2):
         assert disk.group.sync(FILES, ("folder",)) == set()
     assert disk.calls == ["syncfs", "fsync", "syncfs"]
+
+
+class Waits:
+    """fsync that takes its time, each by the clock of the disk."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.seconds, self.threads = 0.0, seconds, 0
+        monkeypatch.setattr(groupsync, "have_syncfs", lambda: False)
+        monkeypatch.setattr(groupsync, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(groupsync, "is_synced", self.is_synced)
+        monkeypatch.setattr(groupsync, "start_writing", lambda files: {3} & set(files))
+        monkeypatch.setattr(groupsync, "ThreadPoolExecutor", lambda *arguments: self)
+        self.group = GroupSync(-1)
+
+    def is_synced(self, fd):
+        self.now += self.seconds
+        return fd != 5
+
+    def map(self, function, files):
+        self.threads += 1
+        start = self.now
+        found = [function(fd) for fd in files]
+        self.now = start + self.seconds * 2  # eight at once
+        return found
+
+
+def test_files_are_waited_for_in_turn_and_by_threads_only_where_each_wait_is_long(monkeypatch):
+    waits = Waits(monkeypatch, groupsync.LATE_SECONDS / 4)
+    for _ in range(3):
+        assert waits.group.sync(FILES, ()) == {3, 5}
+    assert waits.threads == 0
+    waits.seconds = groupsync.LATE_SECONDS * 4
+    for _ in range(4):
+        assert waits.group.sync(FILES, ()) == {3, 5}
+    assert waits.threads == 3
+    waits.seconds = groupsync.LATE_SECONDS / 4
+    for _ in range(3):
+        assert waits.group.sync(FILES, ()) == {3, 5}
+    assert waits.threads == 4

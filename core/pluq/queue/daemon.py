@@ -147,6 +147,7 @@ class Daemon:
         for key, mask in self._selector.select(timeout):
             key.data(mask)
         if self._committer.is_due():
+            self._look_again()
             self._committer.run_group()
             self._after_group()
         for worker in self._workers:
@@ -156,6 +157,12 @@ class Daemon:
             self._selector.modify(self._link.sock, READ | WRITE, self._link_ready)
         if monotonic() >= self._next_sweep:
             self._sweep()
+
+    def _look_again(self) -> None:
+        """Let those go first who are about to hand something in: one wait for the disk, and one turn of ours, is for more messages then."""
+        os.sched_yield()
+        for key, mask in self._selector.select(0):
+            key.data(mask)
 
     def _after_group(self) -> None:
         if self._committer.hot_count > MAX_HOT:
