@@ -54,6 +54,11 @@ LEAVE_COUNT = 256
 # A group is written to the journal in one piece, which has to fit into a segment.
 GROUP_BYTES = 8 << 20
 
+# While so many messages are on their way through, new ones wait for some to leave: files that are used again cost a third of new ones, and who
+# delivers needs the processor more than who accepts. But not for long, and not where nothing leaves.
+FLOW_COUNT = 256
+FLOW_SECONDS = 0.05
+STILL_SECONDS = 0.005
 # Beyond so many, those that a checkpoint has made ordinary are looked for.
 IDENTS = 1000
 
@@ -113,29 +118,45 @@ class Committer:
         self._leaving: list[Held] = []
         self._settling: list[Settling] = []
         self._leave_at = 0.0
-        self._leave_seconds = LEAVE_SECONDS
+        self._came_at = self._left_at = 0.0
+        self._is_closing = False
         self._most_idents = IDENTS
         mine = page()
         self._figures = None if mine is None else Figures(mine)
 
     def add(self, commit: Commit) -> None:
         """Take a message into the next group."""
+        if not self._pending:
+            self._came_at = monotonic()
         self._pending.append(commit)
 
     def is_due(self) -> bool:
         """Say whether a group should start now."""
-        if self._pending or self._settling or self._finished:
+        if self._settling or self._finished or (self._pending and self._hold_back() <= 0):
             return True
         return bool(self._leaving) and self._may_leave()
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way."""
+        return not (self._pending or self.is_due())
+
+    def _hold_back(self) -> float:
+        """Return how many seconds new messages should wait for old ones to leave."""
+        if len(self._hot) < FLOW_COUNT or self._is_closing:
+            return 0.0
+        return min(self._came_at + FLOW_SECONDS, self._left_at + STILL_SECONDS) - monotonic()
+
     def _may_leave(self) -> bool:
-        return len(self._leaving) >= LEAVE_COUNT or monotonic() >= self._leave_at
+        return len(self._leaving) >= LEAVE_COUNT or monotonic() >= self._leave_at or self._is_closing
 
     def wait_seconds(self) -> float | None:
         """Return how long nothing will be due if nothing comes."""
         waits = [] if self._journal is None else [self._journal.wait_seconds()]
         if self._leaving:
             waits.append(max(0.0, self._leave_at - monotonic()))
+        if self._pending:
+            waits.append(max(0.0, self._hold_back()))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def run_group(self) -> None:
@@ -162,6 +183,8 @@ class Committer:
 
     def _take_group(self) -> list[Commit]:
         """Return what has come, or so much of it as one group may have."""
+        if self._hold_back() > 0:
+            return []
         size, count = 0, len(self._pending)
         for index, commit in enumerate(self._pending):
             size += commit.size + len(commit.envelope)
@@ -316,6 +339,7 @@ class Committer:
 
     def finish(self, number: int, recycle: bool = True) -> None:
         """The message is done with: its files go, durably, in the order that a crash cannot turn into a second delivery."""
+        self._left_at = monotonic()
         held = self._hold(number)
         if held.slot is not None and not recycle:
             self._pool.release(held.slot)
@@ -325,7 +349,7 @@ class Committer:
     def _leave_todo(self, finished: list[Held]) -> None:
         """Remove the envelopes of messages that are done with."""
         if finished and not self._leaving:
-            self._leave_at = monotonic() + self._leave_seconds
+            self._leave_at = monotonic() + LEAVE_SECONDS
         for held in finished:
             try:
                 if held.slot is None:
@@ -455,7 +479,7 @@ class Committer:
 
     def close(self) -> None:
         """Finish what is under way and let go of everything. Raises JournalError: then the next daemon has to see to it."""
-        self._leave_at = self._leave_seconds = 0.0
+        self._is_closing = True
         while self.is_due():
             before = len(self._finished) + len(self._leaving)
             self.run_group()

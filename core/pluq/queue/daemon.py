@@ -137,7 +137,8 @@ class Daemon:
     def _is_finished(self) -> bool:
         if self._stop_at == float("inf"):
             return False
-        return monotonic() >= self._stop_at or not (self._workers or self._sessions or self._committer.is_due())
+        is_idle = not (self._workers or self._sessions) and self._committer.is_idle
+        return is_idle or monotonic() >= self._stop_at
 
     def _turn(self) -> None:
         timeout = max(0.0, min(self._next_sweep, self._stop_at) - monotonic())
