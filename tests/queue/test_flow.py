@@ -100,3 +100,17 @@ def test_at_the_end_everything_goes(queue):
     queue.add()
     queue.committer.close()
     assert queue.answers == [0]
+
+
+def test_a_question_is_answered_when_what_left_before_has_left_for_good(queue, layout, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module, "fsync", synced.append)
+    queue.committer.finish(queue.numbers[0])
+    queue.committer.settle(0, queue.answers.append)
+    queue.committer.run_group()
+    assert queue.answers == [0]
+    assert len(synced) == 1, "without a journal, todo/ was synced once"
+    queue.committer.settle(0, queue.answers.append)
+    queue.committer.run_group()
+    assert queue.answers == [0, 0]
+    assert len(synced) == 1, "a question alone costs no sync"

@@ -387,9 +387,12 @@ class Committer:
             remove_message(self._layout, number)
 
     def settle(self, number: int, answer: Answer) -> None:
-        """The message is preprocessed (S4 to S5): todo/N and intd/N go. Answered with 0 when that is durable."""
+        """The message is preprocessed (S4 to S5): todo/N and intd/N go. Answered with 0 when that is durable, and what was finished before.
+
+        No message has the number 0: it only asks for the answer.
+        """
         held = self._hold(number)
-        if not held.ident:
+        if number and not held.ident:
             if held.slot is not None:
                 self._pool.release(held.slot)
                 held = held._replace(slot=None)
