@@ -234,9 +234,7 @@ class Committer:
             self._journal.sync()
         for commit in logged:
             self._link(commit)
-        for held, _answer in settled:
-            if held.ident:
-                self._remove_todo(held)
+        settled = [item for item in settled if self._is_out_of_todo(item)]
         durable = self._sync_todo()
         if not durable:
             for commit in strict:
@@ -425,6 +423,18 @@ class Committer:
             else:
                 settled.append(item)
         return settled
+
+    def _is_out_of_todo(self, item: Settling) -> bool:
+        """Take a message out of todo/ that has left the journal; False if that failed, and was answered."""
+        held, answer = item
+        if held.ident:
+            try:
+                self._remove_todo(held)
+            except OSError:
+                self._idents[held.number] = held.ident
+                answer(refusal.WRITE_ERROR)
+                return False
+        return True
 
     def _open_message(self, held: Held) -> int:
         """Return a descriptor of a message file, -1 if there is none to be had."""
