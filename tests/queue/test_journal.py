@@ -117,6 +117,15 @@ def test_a_full_segment_is_written_again_only_when_a_checkpoint_covers_it(journa
     assert {number for number, entry in contents.entries.items() if contents.awaits(entry)} == {*range(7, 13)}
 
 
+def test_a_checkpoint_does_not_cover_messages_that_are_about_to_be_written(journal, tmp_path):
+    """Their group has its ids already when it is found that there is no room for it without a checkpoint."""
+    for number in range(12):
+        enter(journal, number)
+    enter(journal, 12)
+    contents = Contents.read(str(tmp_path))
+    assert contents.awaits(contents.entries[12])
+
+
 def test_a_clean_end_leaves_no_journal(journal, tmp_path):
     enter(journal, 1)
     journal.close()

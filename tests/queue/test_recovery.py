@@ -49,6 +49,11 @@ def write(journal, number, ident):
     return todo
 
 
+def checkpoint(journal):
+    journal._begin_checkpoint()
+    journal._wait()
+
+
 def messages(look):
     """Return number and text of what is in todo/ now."""
     found = look()
@@ -119,21 +124,63 @@ def test_a_preprocessed_message_is_not_preprocessed_again(layout, look, journal)
 
 
 def test_another_message_under_the_number_of_one_that_left_stays(layout, look, journal):
-    old = journal.next_ident()
+    old, young = journal.next_ident(), journal.next_ident()
     of_qmail_queue = put(layout, b"u1\0p2\0" + ENVELOPE, b"qmail-queue's\n")
-    younger = put(layout, marked(5, 6, old + 9, ENVELOPE), b"younger\n")
+    younger = put(layout, marked(5, 6, young, ENVELOPE), b"younger, and durable\n")
     unmentioned = put(layout, marked(5, 6, old, ENVELOPE), b"unmentioned\n")
     for number in (of_qmail_queue, younger):
-        write(journal, number, old)
         journal.write([record(b"d", old, number)])
+    checkpoint(journal)
+    journal.write([])
     assert recover(layout) == (0, 0)
     assert set(messages(look)) == {of_qmail_queue, younger, unmentioned}
 
 
+def test_what_was_being_written_into_a_file_is_no_message_when_its_former_name_comes_back(layout, look, journal):
+    left, under_way = journal.next_ident(), journal.next_ident()
+    number = put(layout, marked(5, 6, under_way, ENVELOPE), OLD)
+    write(journal, number, left)
+    journal.write([record(b"d", left, number)])
+    recover(layout)
+    assert look().states == {}
+
+
+def test_a_message_file_that_another_writer_has_now_is_left_alone(layout, look, journal):
+    number = put(layout, None, b"qmail-queue is about to make this a message\n")
+    write(journal, number, journal.next_ident())
+    recover(layout)
+    assert os.path.exists(layout.mess(number))
+    assert list(messages(look).values()) == [MESSAGE]
+
+
+@pytest.mark.parametrize("by_recovery", [True, False])
+def test_a_journal_that_is_being_removed_brings_nothing_back(layout, look, journal, monkeypatch, by_recovery):
+    """The older segment has the message, the newer one that it left; whoever removes them is killed in between."""
+    monkeypatch.setattr("pluq.queue.journal.SEGMENT_BYTES", 4096)
+    journal._turn_over()  # the second segment is the older one
+    ident = journal.next_ident()
+    write(journal, 77, ident)
+    journal.write([record(b"d", ident, 77)])
+    unlink, removed = os.unlink, []
+
+    def once(path):
+        if "journal." in str(path):
+            if removed:
+                raise KeyboardInterrupt
+            removed.append(path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", once)
+    with pytest.raises(KeyboardInterrupt):
+        recover(layout) if by_recovery else journal.close()
+    monkeypatch.undo()
+    assert recover(layout) == (0, 0)
+    assert look().states == {}
+
+
 def test_what_a_checkpoint_covered_is_not_brought_back(layout, look, journal):
     write(journal, 77, journal.next_ident())
-    journal._begin_checkpoint()
-    journal._wait()
+    checkpoint(journal)
     kept = journal.next_ident()
     write(journal, 78, kept)
     recover(layout)

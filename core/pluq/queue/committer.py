@@ -113,7 +113,7 @@ class Committer:
         self._idents: dict[int, int] = {}
         """Of messages that are in the journal, and whose files are not open here any more."""
         self._void: list[bytes] = []
-        """Records that take back what was written of messages that were not accepted after all."""
+        """Records that take back what was written of messages that were not accepted after all, or have left without a record."""
         self._finished: list[Held] = []
         self._leaving: list[Held] = []
         self._settling: list[Settling] = []
@@ -170,8 +170,8 @@ class Committer:
         strict = [commit for commit in entering if not commit.slot.ident]
         settled = self._sync_own_files(settling)
         if not self._append(logged, finished, settled):
-            strict, logged = entering, []
-            finished, settled = self._without_journal(strict, finished, settled)
+            strict, logged = strict + self._without_ids(logged), []
+            finished, settled = self._leave_strictly(finished), self._refuse_to_settle(settled)
         self._leave_todo(finished)
         strict = self._enter_strictly(strict)
         if group or settled or self._may_leave():
@@ -215,18 +215,22 @@ class Committer:
         self._void.clear()
         return True
 
-    def _without_journal(
-        self, strict: list[Commit], finished: list[Held], settled: list[Settling]
-    ) -> tuple[list[Held], list[Settling]]:
-        """The journal takes nothing now, as on a full disk: return what can be done without it. What is in it has to stay in todo/."""
-        for commit in strict:
-            commit.slot.ident = 0
-        self._finished += [held for held in finished if held.ident]
+    def _without_ids(self, logged: list[Commit]) -> list[Commit]:
+        """The journal takes nothing now, as on a full disk: return the messages that can be entered without it."""
+        return [commit for commit in logged if self._prepare(commit, is_logged=False)]
+
+    def _leave_strictly(self, finished: list[Held]) -> list[Held]:
+        """The same for those that leave: the record is for later, so until todo/ is synced nothing of them is used again."""
+        self._void += [record(b"d", held.ident, held.number) for held in finished if held.ident]
+        return [held._replace(ident=0) for held in finished]
+
+    def _refuse_to_settle(self, settled: list[Settling]) -> list[Settling]:
+        """What is in the journal has to stay in todo/."""
         for held, answer in settled:
             if held.ident:
                 self._idents[held.number] = held.ident
                 answer(refusal.WRITE_ERROR)
-        return [held for held in finished if not held.ident], [item for item in settled if not item[0].ident]
+        return [item for item in settled if not item[0].ident]
 
     def _make_durable(self, logged: list[Commit], strict: list[Commit], settled: list[Settling]) -> None:
         """Wait for the disk, then do what had to wait for that."""
@@ -234,6 +238,7 @@ class Committer:
             self._journal.sync()
         for commit in logged:
             self._link(commit)
+        self._take_back()
         settled = [item for item in settled if self._is_out_of_todo(item)]
         durable = self._sync_todo()
         if not durable:
@@ -243,12 +248,22 @@ class Committer:
             answer(0 if held.ident or durable else refusal.WRITE_ERROR)
         self._release(durable)
 
+    def _take_back(self) -> None:
+        """Have the journal forget messages that could not be linked, before anybody hears of that and their numbers are free."""
+        if self._journal is not None and self._void:
+            with contextlib.suppress(OSError):  # then with the next group
+                self._journal.write(self._void)
+                self._void = []
+                self._journal.sync()
+
     # Entering
 
-    def _prepare(self, commit: Commit) -> bool:
+    def _prepare(self, commit: Commit, is_logged: bool = True) -> bool:
         """Complete both files."""
         slot = commit.slot
-        slot.ident = self._journal.next_ident() if self._journal is not None and commit.size <= RECYCLE_BYTES else 0
+        slot.ident = 0
+        if self._journal is not None and is_logged and commit.size <= RECYCLE_BYTES:
+            slot.ident = self._journal.next_ident()
         mark = b"" if not slot.ident else b" %d" % slot.ident
         todo = b"u%d\0p%d%b\0%b" % (commit.uid, commit.pid, mark, commit.envelope[:-1])
         try:
@@ -257,15 +272,24 @@ class Committer:
                 raise OSError(5, "the message is shorter than its writer says")
             if size > commit.size:
                 os.ftruncate(slot.mess_fd, commit.size)
-            write_whole(slot.envelope_fd, todo)
-            if len(todo) < slot.envelope_size:
-                os.ftruncate(slot.envelope_fd, len(todo))
-            slot.envelope_size = len(todo)
+            self._write_envelope(slot, todo)
         except OSError:
             commit.code = refusal.WRITE_ERROR
             return False
         commit.todo = todo
         return True
+
+    def _write_envelope(self, slot: Slot, todo: bytes) -> None:
+        """Write what is to be todo/N. Raises OSError.
+
+        The name of the message before may come back after a crash; the journal's record removes it as long as there is an id in the file.
+        """
+        if self._journal is not None and not slot.ident:
+            slot.renew_envelope()
+        write_whole(slot.envelope_fd, todo)
+        if len(todo) < slot.envelope_size:
+            os.ftruncate(slot.envelope_fd, len(todo))
+        slot.envelope_size = len(todo)
 
     def _link(self, commit: Commit) -> None:
         """Give a message that the journal has its names. Where that fails nobody was promised anything, and the journal is told."""
@@ -324,7 +348,8 @@ class Committer:
         commit.answer(commit.code)
         if commit.code != 0:
             return
-        if self._entered(slot.number, commit.size, commit.todo) and commit.size <= RECYCLE_BYTES:
+        is_told = self._entered(slot.number, commit.size, commit.todo)
+        if is_told and commit.size <= RECYCLE_BYTES and (slot.ident or self._journal is None):
             self._hot[slot.number] = slot
         else:
             self._let_go(slot)

@@ -28,10 +28,11 @@ Source: none, this is ours. docs/decisions.md, "A journal before the queue's own
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from struct import Struct
 from time import monotonic
@@ -51,6 +52,7 @@ __all__ = [
     "mark_of",
     "marked",
     "record",
+    "remove_segments",
 ]
 
 MAGIC = b"pluq log"
@@ -129,6 +131,17 @@ def put_whole(fd: int, data: bytes, at: int) -> None:
     while view:
         written = os.pwrite(fd, view, at)
         view, at = view[written:], at + written
+
+
+def remove_segments(folder: str, last: Mapping[str, int]) -> None:
+    """Remove the journal, given the last block of each segment. Raises OSError.
+
+    The older one first: alone it would bring back what the newer one says has left.
+    """
+    for name in sorted(SEGMENTS, key=lambda name: last.get(name, 0)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{name}")
+        fsync_dir(folder)
 
 
 class Journal:
@@ -271,8 +284,9 @@ class Journal:
         self._begin_checkpoint()
         self._wait()
         self._thread.shutdown()
-        for segment, name in zip(self._segments, SEGMENTS, strict=True):
+        remove_segments(
+            self._path, {name: segment.last for name, segment in zip(SEGMENTS, self._segments, strict=True)}
+        )
+        for segment in self._segments:
             os.close(segment.fd)
-            os.unlink(f"{self._path}/{name}")
-        fsync_dir(self._path)
         os.close(self._folder)

@@ -35,6 +35,7 @@ __all__ = ["FILE_MODE", "Owner", "Pool", "Slot"]
 
 # As qmail-queue makes them: the folders keep strangers out.
 FILE_MODE = 0o644
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 # A pooled file's time of last access must look young when it enters mess/: the cleaner goes by it (36 hours).
 TOUCH_SECONDS = 3600
 # A queue restored from a copy may have a message whose number is not its inode: its number is in use then.
@@ -79,6 +80,15 @@ class Slot:
         os.close(self.mess_fd)
         os.close(self.envelope_fd)
 
+    def renew_envelope(self) -> None:
+        """Have an envelope file that was never in the queue. Raises OSError."""
+        if not self.envelope_size:
+            return
+        os.unlink(self.pool_envelope)
+        fd = os.open(self.pool_envelope, CREATE, FILE_MODE)
+        os.close(self.envelope_fd)
+        self.envelope_fd, self.envelope_size = fd, 0
+
 
 class Pool:
     """The folder pool/, held by one daemon."""
@@ -117,10 +127,9 @@ class Pool:
         return slot
 
     def _create(self, owner: Owner) -> Slot:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         for _ in range(TRIES):
             new = f"{self._layout.pool}/new"
-            mess_fd = os.open(new, flags, FILE_MODE)
+            mess_fd = os.open(new, CREATE, FILE_MODE)
             try:
                 number = os.fstat(mess_fd).st_ino
                 # A name that is taken keeps its inode busy in pool/, so that the next file gets another number.
@@ -128,7 +137,7 @@ class Pool:
                 if self._is_used(number):
                     os.close(mess_fd)
                     continue
-                envelope_fd = os.open(f"{self._layout.pool}/e{number}", flags, FILE_MODE)
+                envelope_fd = os.open(f"{self._layout.pool}/e{number}", CREATE, FILE_MODE)
             except OSError:
                 os.close(mess_fd)
                 self._remove(f"{self._layout.pool}/new", f"{self._layout.pool}/m{number}")

@@ -8,8 +8,8 @@ For each message number the last record in the journal counts:
     d                      todo/N goes if it came back
     s                      the same, but mess/N belongs to a preprocessed message
 
-A todo file without an id is none of the daemon's (qmail-queue wrote it, durable at once), one with a greater id than the record's is
-younger than it: both stay. What the journal does not mention stays as well: nothing is ever removed without a record that says so.
+A todo file without an id is not in the journal (qmail-queue wrote it, or it is of a large message; durable at once), one with
+a greater id than the record's is younger: both stay. What the journal does not mention stays as well: nothing is ever removed without a record that says so.
 
 A crash during all this is no harm: it is done again, and finds the messages that were written anew by their ids.
 
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from pluq import log
 from pluq.errors import ProtocolError
-from pluq.queue.journal import BLOCK, MAGIC, RECORD, SEGMENTS, aligned, block_sum, mark_of
+from pluq.queue.journal import BLOCK, MAGIC, RECORD, SEGMENTS, aligned, block_sum, mark_of, remove_segments
 from pluq.queue.layout import QueueLayout
 from pluq.queue.records import parse_todo
 from pluq.store.durable import fsync, fsync_dir, write_all
@@ -56,19 +56,23 @@ class Contents:
 
     base: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    """The sequence of the last block in each segment."""
 
     @classmethod
     def read(cls, folder: str) -> Contents:
         """Read the journal in a folder. Raises OSError."""
+        contents = cls()
         blocks: list[tuple[int, int, bytes]] = []
         for name in SEGMENTS:
             try:
                 with open(f"{folder}/{name}", "rb") as file:
-                    blocks.extend(read_blocks(file.read()))
+                    found = list(read_blocks(file.read()))
             except FileNotFoundError:
                 continue
+            contents.last[name] = max((sequence for sequence, _base, _records in found), default=0)
+            blocks += found
         blocks.sort(key=lambda block: block[0])
-        contents = cls()
         for _sequence, base, records in blocks:
             contents.base = max(contents.base, base)
             for number, entry in read_records(records):
@@ -150,7 +154,7 @@ def recover(layout: QueueLayout) -> tuple[int, int]:
     whole = []
     for number, entry in contents.entries.items():
         todo = found.get(number)
-        if todo is not None and is_of_others(todo, entry):
+        if todo is not None and is_of_others(todo, entry, contents.base):
             todo = None
         if contents.awaits(entry) and todo is not None and is_whole(layout, number, entry):
             whole.append(number)
@@ -164,7 +168,7 @@ def recover(layout: QueueLayout) -> tuple[int, int]:
     sync_all(layout, whole)
     for folder in layout.todo_dirs():
         fsync_dir(folder)
-    drop(layout.pool)
+    remove_segments(layout.pool, contents.last)
     return restored, removed
 
 
@@ -176,11 +180,15 @@ def todo_files(layout: QueueLayout) -> Iterator[tuple[int, bytes]]:
                 yield int(name), read_file(f"{folder}/{name}")
 
 
-def is_of_others(todo: bytes, entry: Entry) -> bool:
-    """Say whether a todo file under the number of a record is another message: one of qmail-queue, or a younger one."""
+def is_of_others(todo: bytes, entry: Entry, base: int) -> bool:
+    """Say whether a todo file under a number of the journal is another message: one without an id, or a younger one.
+
+    A younger id that the base does not cover would be in the journal if its message had been promised. It is not: the name is that of the
+    former message, and shows what was being written into the file next.
+    """
     mark = mark_of(todo)
     if mark is not None:
-        return mark > entry.ident
+        return entry.ident < mark < base
     try:
         parse_todo(todo)
     except ProtocolError:
@@ -207,8 +215,7 @@ def restore(
         write_anew(layout, entry, taken)
     if todo is not None:
         remove(layout, number)
-    elif not os.path.lexists(layout.todo(number)):
-        unlink(layout.mess(number))
+    # A mess/N alone stays: it is in S2, for the cleaner, or a qmail-queue that has the inode now is about to make it a message.
     return is_new
 
 
@@ -304,13 +311,6 @@ def remove(layout: QueueLayout, number: int) -> None:
     """Remove a message that is in todo/ from the queue. Raises OSError."""
     for path in (layout.todo, layout.mess):
         unlink(path(number))
-
-
-def drop(folder: str) -> None:
-    """Remove the journal. Raises OSError."""
-    for name in SEGMENTS:
-        unlink(f"{folder}/{name}")
-    fsync_dir(folder)
 
 
 def read_file(path: str) -> bytes:
