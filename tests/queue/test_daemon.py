@@ -12,11 +12,12 @@ import pytest
 
 from pluq.queue import refusal
 from pluq.queue.client import DaemonSubmission
-from pluq.queue.journal import SEGMENTS
+from pluq.queue.journal import SEGMENTS, mark_of
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.lease_client import LeaseSubmitter
 from pluq.queue.reader import read_todo
 from pluq.queue.records import parse_todo
+from pluq.queue.recovery import todo_files
 from pluq.queue.refusal import QueueRefusal
 from pluq.queue.submit import submit_sync
 from pluq.store.syncfs import have_syncfs
@@ -389,10 +390,13 @@ def test_a_failed_sync_is_no_success_and_the_file_is_never_used_again(home, look
     assert len(look().queued) == 3
 
 
-def test_a_daemon_whose_journal_cannot_be_synced_ends_without_a_promise(home, look, daemon):
+def test_a_daemon_whose_journal_cannot_be_synced_ends_without_a_promise(home, look, daemon, send_link):
     if not have_syncfs():
         pytest.skip("no journal on this kernel")
     process = daemon(failing_once(os, "fdatasync"))
+    link = send_link()
+    link.send(b"t0")
+    assert link.recv(100) == b"+0"
     with pytest.raises(QueueRefusal) as refused:
         submit(home)
     assert refused.value.verdict.startswith("Z")
@@ -400,6 +404,20 @@ def test_a_daemon_whose_journal_cannot_be_synced_ends_without_a_promise(home, lo
     daemon()
     submit(home)
     assert look().queued
+
+
+def test_only_what_leaves_by_the_daemon_is_in_its_journal(home, layout, daemon, send_link):
+    """Without our qmail-send another one may have qmail-clean remove messages, which would come back from the journal after a crash."""
+    if not have_syncfs():
+        pytest.skip("no journal on this kernel")
+    daemon()
+    submit(home)
+    link = send_link()
+    link.send(b"t0")
+    assert link.recv(100) == b"+0"
+    submit(home)
+    idents = [mark_of(todo) for _number, todo in todo_files(layout)]
+    assert sorted(ident is None for ident in idents) == [False, True]
 
 
 def test_a_file_whose_own_sync_fails_takes_no_other_with_it(layout, monkeypatch):

@@ -58,6 +58,12 @@ def make_journal(path):
     return made
 
 
+def leave(journal):
+    """Close its files, as the end of a process does."""
+    for fd in (journal._folder, *(segment.fd for segment in journal._segments)):
+        os.close(fd)
+
+
 def enter(journal, number, message=b"text"):
     """Write a new message; return its id."""
     ident = journal.next_ident()
@@ -98,6 +104,28 @@ def test_after_a_checkpoint_the_journal_vouches_for_nothing_that_was_there_befor
     contents = Contents.read(str(tmp_path))
     assert [number for number, entry in contents.entries.items() if contents.awaits(entry)] == [2]
     assert journal.durable_base == contents.base
+
+
+def test_an_idle_journal_says_that_it_vouches_for_nothing_any_more(journal, tmp_path, clock):
+    enter(journal, 1)
+    journal.sync()
+    clock.now += module.CHECKPOINT_SECONDS
+    journal.rest()
+    journal.rest()
+    contents = Contents.read(str(tmp_path))
+    assert not [entry for entry in contents.entries.values() if contents.awaits(entry)]
+    assert journal.wait_seconds() is None, "that is nothing to make a checkpoint for"
+
+
+def test_what_a_stranger_sent_is_no_block(journal, tmp_path):
+    """A page of an old message lies right behind the newest block, and guessed everything that can be guessed."""
+    enter(journal, 1)
+    records = [record(b"d", 1 << 62, 1)]
+    with open(tmp_path / SEGMENTS[0], "r+b") as file:
+        file.seek(PAGE)
+        crc = module.block_sum(2, journal._base, records)
+        file.write(module.BLOCK.pack(module.MAGIC, 0, 2, journal._base, len(records[0]), crc) + records[0])
+    assert Contents.read(str(tmp_path)).entries[1].letter == b"m"
 
 
 def test_a_full_segment_is_written_again_only_when_a_checkpoint_covers_it(journal, tmp_path, monkeypatch):
@@ -217,6 +245,7 @@ def test_at_every_moment_the_promises_are_in_the_journal_or_in_the_files(tmp_pat
             assert {found: entries[found].letter for found in left} == left
             awaited = {found for found, entry in entries.items() if contents.awaits(entry)}
             assert awaited <= set(inside), "what has left is not brought back"
+        leave(journal)
 
 
 @given(
@@ -228,6 +257,7 @@ def test_of_a_damaged_segment_only_whole_blocks_before_the_damage_are_believed(t
     journal = make_journal(str(path))
     for number, size in enumerate(sizes):
         enter(journal, number, b"x" * size)
+    leave(journal)
     file = path / SEGMENTS[0]
     good = file.read_bytes()
     bad = bytearray(good)

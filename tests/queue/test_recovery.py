@@ -102,6 +102,27 @@ def test_what_was_promised_is_written_when_the_disk_knows_nothing_of_it(layout, 
     assert not {1, 2, 3} & set(messages(look)), "numbers of the journal are taken"
 
 
+@pytest.mark.parametrize("count", [1, recovery.MANY + 1])
+def test_what_is_whole_is_written_once_more(layout, look, journal, monkeypatch, count):
+    """The kernel shows bytes as whole that it could not write, and forgets that it told of it: that may be why the daemon died."""
+    numbers = set()
+    for _ in range(count):
+        ident = journal.next_ident()
+        number = put(layout, marked(5, 6, ident, ENVELOPE), MESSAGE)
+        write(journal, number, ident)
+        numbers.add(number)
+    original, written = recovery.write_all, []
+
+    def write_all(fd, data):
+        written.append(os.fstat(fd).st_ino)
+        original(fd, data)
+
+    monkeypatch.setattr(recovery, "write_all", write_all)
+    assert recover(layout) == (0, 0)
+    assert numbers <= set(written)
+    assert set(messages(look)) == numbers
+
+
 def test_what_had_left_does_not_come_back(layout, look, journal):
     ident = journal.next_ident()
     number = put(layout, marked(5, 6, ident, ENVELOPE), MESSAGE)

@@ -41,7 +41,7 @@ from pluq.queue import refusal
 from pluq.queue.cleaner import remove_message, remove_todo
 from pluq.queue.figures import Figures
 from pluq.queue.groupsync import GroupSync
-from pluq.queue.journal import RECORD, Journal, record
+from pluq.queue.journal import RECORD, Journal, JournalError, record
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
 from pluq.store.durable import fsync
@@ -112,6 +112,8 @@ class Committer:
         self._hot: dict[int, Slot] = {}
         self._idents: dict[int, int] = {}
         """Of messages that are in the journal, and whose files are not open here any more."""
+        self.is_sole_remover = True
+        """Messages leave the queue by us alone. One that leaves behind our back would be in the journal yet, and come back."""
         self._void: list[bytes] = []
         """Records that take back what was written of messages that were not accepted after all, or have left without a record."""
         self._finished: list[Held] = []
@@ -262,7 +264,7 @@ class Committer:
         """Complete both files."""
         slot = commit.slot
         slot.ident = 0
-        if self._journal is not None and is_logged and commit.size <= RECYCLE_BYTES:
+        if self._journal is not None and self.is_sole_remover and is_logged and commit.size <= RECYCLE_BYTES:
             slot.ident = self._journal.next_ident()
         mark = b"" if not slot.ident else b" %d" % slot.ident
         todo = b"u%d\0p%d%b\0%b" % (commit.uid, commit.pid, mark, commit.envelope[:-1])
@@ -442,6 +444,9 @@ class Committer:
                 self._pool.release(held.slot)
             elif fd is not None and fd >= 0:
                 os.close(fd)
+            if fd in failed and fd != -1:
+                # No second sync could be believed. Who recovers writes the files once more.
+                raise JournalError(f"{self._layout.mess(held.number)}: unable to sync")
             if fd in failed:
                 self._idents[held.number] = held.ident
                 answer(refusal.WRITE_ERROR)

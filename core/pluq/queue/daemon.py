@@ -90,6 +90,8 @@ class Daemon:
         report(recover(self._layout))
         journal = Journal(self._layout.pool) if Journal.is_possible() else None
         self._committer = Committer(self._layout, self._pool, self._entered, journal)
+        # Until our qmail-send comes: another one removes messages by qmail-clean, and we do not hear of it.
+        self._committer.is_sole_remover = False
         self._own_files = Owner()
         self._qmail_uids = qmail_uids()
         self._numbers = itertools.count(os.getpid())
@@ -317,6 +319,7 @@ class Daemon:
         self._drop_link()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self._link = TodoLink(sock, self._committer)
+        self._committer.is_sole_remover = True
         self._selector.register(sock, READ, self._link_ready)
 
     def _link_ready(self, mask: int) -> None:
@@ -345,6 +348,7 @@ class Daemon:
             self._selector.unregister(self._link.sock)
             self._link.sock.close()
             self._link = None
+        self._committer.is_sole_remover = False
         self._committer.cool_down()
 
 

@@ -2,12 +2,13 @@
 
 pool/journal.0 and pool/journal.1 are two segments, written in turn, each from its beginning. A segment is a row of blocks:
 
-    block     magic, sequence, base, bytes of records, CRC-32 of all that; the records; zeros up to a multiple of 4096
+    block     magic, secret, sequence, base, bytes of records, CRC-32 of all that; the records; zeros up to a multiple of 4096
     record    letter, id, number of the message, bytes of the envelope, bytes of the message; the envelope; the message
               m   a new message, with the bytes of todo/N and mess/N          s   it is preprocessed: todo/N is no more
               d   it has left the queue
 
-The sequence counts blocks, so what an earlier round left in a segment is no continuation. Each message has an id; it stands in todo/N
+The sequence counts blocks, so what an earlier round left in a segment is no continuation. The secret is a number of this journal that
+nobody can guess: behind the newest block lie pages of older messages, and a stranger may have sent what looks like a block. Each message has an id; it stands in todo/N
 as well, behind the number of qmail-queue: `p PID blank ID` (qmail ignores what follows the digits). A message whose id is smaller
 than the base is durable in its own files.
 
@@ -56,8 +57,8 @@ __all__ = [
 ]
 
 MAGIC = b"pluq log"
-# magic, sequence, base, bytes of records, CRC-32
-BLOCK = Struct("<8sQQII")
+# magic, secret, sequence, base, bytes of records, CRC-32
+BLOCK = Struct("<8sQQQII")
 # letter, id, number, bytes of envelope, bytes of message
 RECORD = Struct("<cQQII")
 SEGMENTS = ("journal.0", "journal.1")
@@ -158,6 +159,7 @@ class Journal:
         self._at = 0
         self._sequence = 0
         self._unsynced = False
+        self._secret = int.from_bytes(os.urandom(8), "little")
         # Ids of former journals are in todo/ yet; a collision would need the same nanosecond.
         self._next_ident = int.from_bytes(os.urandom(6), "little") + 1
         self._base = self._written_base = self._written_ident = self._next_ident
@@ -184,7 +186,7 @@ class Journal:
     # Writing
 
     def write(self, pieces: list[bytes]) -> None:
-        """Append a block of these records. Raises OSError: nothing was appended then."""
+        """Append a block of these records. Raises OSError: nothing was appended then. Raises JournalError."""
         self._look_at_checkpoint()
         length = sum(map(len, pieces))
         size = aligned(BLOCK.size + length)
@@ -192,13 +194,16 @@ class Journal:
             self._switch()
         self._active.make_room(self._at + size)
         sequence = self._sequence + 1
-        head = BLOCK.pack(MAGIC, sequence, self._base, length, block_sum(sequence, self._base, pieces))
-        self._put([head, *pieces, bytes(size - BLOCK.size - length)], size)
+        head = BLOCK.pack(MAGIC, self._secret, sequence, self._base, length, block_sum(sequence, self._base, pieces))
+        try:
+            self._put([head, *pieces, bytes(size - BLOCK.size - length)], size)
+        except OSError as error:  # there was room; and a part of a block may be a whole one for a reader
+            raise JournalError(f"{self._path}: unable to write the journal: {error}") from error
         self._sequence = self._active.last = sequence
         self._written_ident = self._next_ident
         self._at += size
         self._unsynced, self._written_base = True, self._base
-        if not self._since:
+        if pieces and not self._since:
             self._since = monotonic()
 
     def _put(self, pieces: list[bytes], size: int) -> None:
@@ -243,6 +248,14 @@ class Journal:
         self._look_at_checkpoint()
         if self._checkpoint is None and self._since and self._is_due():
             self._begin_checkpoint()
+        if self._written_base < self._base:
+            self._tell_base()
+
+    def _tell_base(self) -> None:
+        """No block came after a checkpoint, and perhaps none will for days: what is durable in its own files must not be looked for then."""
+        with contextlib.suppress(OSError):  # then with the next block
+            self.write([])
+            self.sync()
 
     def _is_due(self) -> bool:
         return self._other.last > self._safe_block or monotonic() >= self._since + CHECKPOINT_SECONDS

@@ -22,7 +22,7 @@ import contextlib
 import fcntl
 import itertools
 import os
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pluq import log
@@ -86,14 +86,15 @@ class Contents:
 
 def read_blocks(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield sequence, base and records of each block of a segment, up to where it was written last."""
-    at, expected = 0, 0
+    at, expected, first_secret = 0, 0, None
     while at + BLOCK.size <= len(data):
-        magic, sequence, base, length, crc = BLOCK.unpack_from(data, at)
+        magic, secret, sequence, base, length, crc = BLOCK.unpack_from(data, at)
         records = data[at + BLOCK.size : at + BLOCK.size + length]
         if magic != MAGIC or expected not in (0, sequence) or len(records) != length:
             return
-        if block_sum(sequence, base, [records]) != crc:
+        if block_sum(sequence, base, [records]) != crc or first_secret not in (None, secret):
             return
+        first_secret = secret
         yield sequence, base, records
         expected = sequence + 1
         at += aligned(BLOCK.size + length)
@@ -151,13 +152,13 @@ def recover(layout: QueueLayout) -> tuple[int, int]:
     found = dict(todo_files(layout)) if contents.entries else {}
     by_ident = {mark: number for number, todo in found.items() if (mark := mark_of(todo)) is not None}
     restored = removed = 0
-    whole = []
+    whole = {}
     for number, entry in contents.entries.items():
         todo = found.get(number)
         if todo is not None and is_of_others(todo, entry, contents.base):
             todo = None
         if contents.awaits(entry) and todo is not None and is_whole(layout, number, entry):
-            whole.append(number)
+            whole[number] = entry
         elif contents.awaits(entry):
             restored += restore(layout, number, todo, entry, by_ident.get(entry.ident, number), contents.entries)
         elif todo is not None and entry.letter == b"s":
@@ -227,13 +228,14 @@ def has_own_inode(layout: QueueLayout, number: int) -> bool:
         return False
 
 
-def overwrite(path: str, data: bytes) -> None:
-    """Have a file hold this, durably. Raises OSError."""
+def overwrite(path: str, data: bytes, is_synced: bool = True) -> None:
+    """Have a file hold this, durably if so wanted. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         write_all(fd, data)
         os.ftruncate(fd, len(data))
-        fsync(fd)
+        if is_synced:
+            fsync(fd)
     finally:
         os.close(fd)
 
@@ -246,27 +248,24 @@ def is_whole(layout: QueueLayout, number: int, entry: Entry) -> bool:
         return False
 
 
-def sync_all(layout: QueueLayout, numbers: Collection[int]) -> None:
-    """Make messages durable that are whole. Raises OSError."""
-    if len(numbers) > MANY and have_syncfs():
-        fd = os.open(layout.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+def sync_all(layout: QueueLayout, whole: Mapping[int, Entry]) -> None:
+    """Make messages durable that are whole. Raises OSError.
+
+    Their bytes are written once more: a daemon may have died because they could not be, and then the kernel shows them as if they had been.
+    """
+    by_syncfs = len(whole) > MANY and have_syncfs()
+    fd = os.open(layout.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number, entry in whole.items():
+            overwrite(layout.mess(number), entry.message, not by_syncfs)
+            overwrite(layout.todo(number), entry.todo, not by_syncfs)
+        if by_syncfs:
             syncfs(fd)
-        finally:
-            os.close(fd)
-        return
-    for number in numbers:
-        sync_whole(layout, number)
-
-
-def sync_whole(layout: QueueLayout, number: int) -> None:
-    for path in (layout.mess(number), layout.todo(number)):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fsync(fd)
-        finally:
-            os.close(fd)
-    fsync_dir(layout.mess_dir(number))
+            return
+    finally:
+        os.close(fd)
+    for folder in {layout.mess_dir(number) for number in whole}:
+        fsync_dir(folder)
 
 
 def write_anew(layout: QueueLayout, entry: Entry, taken: Container[int]) -> None:
@@ -274,6 +273,7 @@ def write_anew(layout: QueueLayout, entry: Entry, taken: Container[int]) -> None
     message = new_message(layout, entry.message, taken)
     number = os.stat(message).st_ino
     os.link(message, layout.mess(number))
+    unlink(message)  # or the next one would look through all these names
     fsync_dir(layout.mess_dir(number))
     envelope = f"{layout.pool}/envelope"
     unlink(envelope)
