@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -404,6 +405,21 @@ def test_a_daemon_whose_journal_cannot_be_synced_ends_without_a_promise(home, lo
     daemon()
     submit(home)
     assert look().queued
+
+
+def test_a_disk_that_has_no_inode_for_a_journal_has_a_daemon(home, look, daemon, monkeypatch):
+    original = os.open
+
+    def full(path, *arguments, **options):
+        if str(path).endswith(SEGMENTS[1]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", full)
+    process = daemon()
+    submit(home)
+    assert len(look().queued) == 1
+    assert process.stop() == 0
 
 
 def test_only_what_leaves_by_the_daemon_is_in_its_journal(home, layout, daemon, send_link):

@@ -72,6 +72,17 @@ def run(home: Home, qmqp_sock: socket.socket, lease_sock: socket.socket, todo_so
     return 0
 
 
+def new_journal(folder: str) -> Journal | None:
+    """Return a journal, None where there can be none: a disk without inodes needs a daemon that removes what is delivered."""
+    if not Journal.is_possible():
+        return None
+    try:
+        return Journal(folder)
+    except OSError as error:
+        log.say("queue", f"{folder}: no journal, so every message waits twice for the disk: {error}")
+        return None
+
+
 def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
@@ -88,8 +99,7 @@ class Daemon:
         self._layout = QueueLayout(home.queue)
         self._pool = Pool(self._layout)
         report(recover(self._layout))
-        journal = Journal(self._layout.pool) if Journal.is_possible() else None
-        self._committer = Committer(self._layout, self._pool, self._entered, journal)
+        self._committer = Committer(self._layout, self._pool, self._entered, new_journal(self._layout.pool))
         # Until our qmail-send comes: another one removes messages by qmail-clean, and we do not hear of it.
         self._committer.is_sole_remover = False
         self._own_files = Owner()
