@@ -14,7 +14,8 @@ It leaves:
     the journal synced (with the next group, or soon)
     mess/S/N unlinked                                S2 or nothing; only now may both files be used again
 
-A large one, or any where there is no journal, waits twice, as qmail-queue does:
+A large one, or any without a journal or without our own qmail-send (another one removes messages behind our back, and the journal would
+bring them back), waits twice, as qmail-queue does:
     pool/m<N> linked to mess/S/N; data of both files synced; pool/e<N> linked to todo/N; todo/ synced
     todo/N unlinked; todo/ synced; mess/S/N unlinked
 

@@ -11,6 +11,9 @@ N is the inode number of the message file, so its name in mess/ is qmail's for e
 files: a second name is linked and unlinked in a third of the time that two renames take. They go when it lets go of a file, and
 the next daemon empties pool/ at its start, so a crash leaves S2 at worst.
 
+A message that does not go through the journal gets an envelope file that was in no queue yet, and its files are not used again: nothing but
+an id in the envelope tells recovery that a name in todo/ which came back is not what it shows.
+
 Who could see a stranger's mail in a file that is used again? Three rules answer it:
 
 * a file that was leased to a worker is never given to another one, nor used for local submissions;
