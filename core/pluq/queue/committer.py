@@ -45,7 +45,7 @@ from pluq.queue.groupsync import GroupSync
 from pluq.queue.journal import RECORD, Journal, JournalError, record
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
-from pluq.store.durable import fsync
+from pluq.store.durable import fsync, pwrite_all
 
 __all__ = ["Commit", "Committer"]
 
@@ -272,7 +272,7 @@ class Committer:
         try:
             size = os.fstat(slot.mess_fd).st_size
             if size < commit.size:
-                raise OSError(5, "the message is shorter than its writer says")
+                raise OSError(errno.EIO, "the message is shorter than its writer says")
             if size > commit.size:
                 os.ftruncate(slot.mess_fd, commit.size)
             self._write_envelope(slot, todo)
@@ -289,7 +289,7 @@ class Committer:
         """
         if self._journal is not None and not slot.ident:
             slot.renew_envelope()
-        write_whole(slot.envelope_fd, todo)
+        pwrite_all(slot.envelope_fd, todo, 0)
         if len(todo) < slot.envelope_size:
             os.ftruncate(slot.envelope_fd, len(todo))
         slot.envelope_size = len(todo)
@@ -534,13 +534,6 @@ class Committer:
             os.close(fd)
         if self._journal is not None:
             self._journal.close()
-
-
-def write_whole(fd: int, data: bytes) -> None:
-    """Write the file from its beginning, however the kernel cuts it. Raises OSError."""
-    written = os.pwrite(fd, data, 0)
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], written)
 
 
 def read_whole(fd: int, size: int) -> bytes:

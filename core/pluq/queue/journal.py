@@ -38,7 +38,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from struct import Struct
 from time import monotonic
 
-from pluq.store.durable import fsync_dir
+from pluq.store.durable import fsync_dir, pwrite_all
 from pluq.store.syncfs import have_syncfs, syncfs
 
 __all__ = [
@@ -119,19 +119,11 @@ class Segment:
         """Have the file reach up to `end`. Raises OSError: it is as it was then."""
         while self.size < end:
             try:
-                put_whole(self.fd, bytes(STEP_BYTES), self.size)
+                pwrite_all(self.fd, bytes(STEP_BYTES), self.size)
             except OSError:
                 os.ftruncate(self.fd, self.size)
                 raise
             self.size += STEP_BYTES
-
-
-def put_whole(fd: int, data: bytes, at: int) -> None:
-    """Write every byte, however the kernel cuts them. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, at)
-        view, at = view[written:], at + written
 
 
 def remove_segments(folder: str, last: Mapping[str, int]) -> None:
@@ -210,7 +202,7 @@ class Journal:
         fd, at = self._active.fd, self._at
         written = os.pwritev(fd, pieces, at) if len(pieces) <= MAX_PIECES else 0
         if written < size:
-            put_whole(fd, b"".join(pieces)[written:], at + written)
+            pwrite_all(fd, b"".join(pieces)[written:], at + written)
 
     def sync(self) -> None:
         """Make every block durable. Raises JournalError."""

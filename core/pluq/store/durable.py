@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["fsync", "fsync_dir", "write_all", "write_file_durably"]
+__all__ = ["fsync", "fsync_dir", "pwrite_all", "write_all", "write_file_durably"]
 
 
 def fsync(fd: int) -> None:
@@ -37,6 +37,14 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def pwrite_all(fd: int, data: bytes, at: int) -> None:
+    """Write every byte from a place on, however the kernel cuts them. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, at)
+        view, at = view[written:], at + written
 
 
 def write_file_durably(path: str, data: bytes, mode: int = 0o644) -> None:
