@@ -21,7 +21,8 @@ import pytest
 from pluq.queue import committer as committer_module
 from pluq.queue import groupsync, recovery
 from pluq.queue import journal as journal_module
-from pluq.queue.committer import Commit, Committer
+from pluq.queue.committer import Committer
+from pluq.queue.entering import Commit
 from pluq.queue.journal import Journal
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Owner, Pool
@@ -327,8 +328,7 @@ class Machine:
     def close(self):
         for name in ("open", "pread", "fstat", "pwrite"):
             assert getattr(os, name) is self.disk.original[name]
-        for fd in self.committer._todo_dirs.values():
-            os.close(fd)
+        self.committer._todo.close()
         os.close(self.pool.fd)
         os.close(self.journal._folder)
         for segment in self.journal._segments:

@@ -5,7 +5,9 @@ import os
 import pytest
 
 from pluq.queue import committer as module
-from pluq.queue.committer import Commit, Committer
+from pluq.queue import todo_dirs
+from pluq.queue.committer import Committer
+from pluq.queue.entering import Commit
 from pluq.queue.pool import Owner, Pool
 
 MESSAGE = b"Subject: x\n\nbody\n"
@@ -104,7 +106,7 @@ def test_at_the_end_everything_goes(queue):
 
 def test_a_question_is_answered_when_what_left_before_has_left_for_good(queue, layout, monkeypatch):
     synced = []
-    monkeypatch.setattr(module, "fsync", synced.append)
+    monkeypatch.setattr(todo_dirs, "fsync", synced.append)
     queue.committer.finish(queue.numbers[0])
     queue.committer.settle(0, queue.answers.append)
     queue.committer.run_group()

@@ -31,7 +31,6 @@ it waits for the disk, requests wait in their sockets and form the next group.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -40,14 +39,15 @@ from typing import NamedTuple
 from pluq.metrics import page
 from pluq.queue import refusal
 from pluq.queue.cleaner import remove_message, remove_todo
+from pluq.queue.entering import Answer, Commit
 from pluq.queue.figures import Figures
 from pluq.queue.groupsync import GroupSync
 from pluq.queue.journal import RECORD, Journal, JournalError, record
 from pluq.queue.layout import RECYCLE_BYTES, QueueLayout
 from pluq.queue.pool import Pool, Slot
-from pluq.store.durable import fsync, pwrite_all
+from pluq.queue.todo_dirs import TodoDirs
 
-__all__ = ["Commit", "Committer"]
+__all__ = ["Committer"]
 
 # Messages that left may wait so long for a group whose sync they can share, or until they are so many.
 LEAVE_SECONDS = 0.05
@@ -62,27 +62,6 @@ FLOW_SECONDS = 0.05
 STILL_SECONDS = 0.005
 # Beyond so many, those that a checkpoint has made ordinary are looked for.
 IDENTS = 1000
-
-Answer = Callable[[int], None]
-
-
-class Commit:
-    """A message whose bytes are in a leased file, and its envelope in qmail-queue's form.
-
-    `answer` is called once, with 0 when the message is durable, else with qmail-queue's exit code.
-    """
-
-    __slots__ = ("answer", "code", "envelope", "pid", "size", "slot", "todo", "uid")
-
-    def __init__(self, slot: Slot, size: int, uid: int, pid: int, envelope: bytes, answer: Answer) -> None:
-        self.slot = slot
-        self.size = size
-        self.uid = uid
-        self.pid = pid
-        self.envelope = envelope
-        self.answer = answer
-        self.code = 0
-        self.todo = b""
 
 
 class Held(NamedTuple):
@@ -107,8 +86,7 @@ class Committer:
         self._entered = entered
         self._journal = journal
         self._sync = GroupSync(pool.fd)
-        self._todo_dirs = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in layout.todo_dirs()}
-        self._dirty: set[str] = set()
+        self._todo = TodoDirs(layout)
         self._pending: list[Commit] = []
         self._hot: dict[int, Slot] = {}
         self._idents: dict[int, int] = {}
@@ -168,7 +146,7 @@ class Committer:
         group = self._take_group()
         finished, self._finished = self._finished, []
         settling, self._settling = self._settling, []
-        entering = [commit for commit in group if self._prepare(commit)]
+        entering = [commit for commit in group if commit.complete(self._ident_for(commit), self._journal is not None)]
         logged = [commit for commit in entering if commit.slot.ident]
         strict = [commit for commit in entering if not commit.slot.ident]
         settled = self._sync_own_files(settling)
@@ -210,7 +188,7 @@ class Committer:
             for commit in logged:
                 slot = commit.slot
                 pieces.append(RECORD.pack(b"m", slot.ident, slot.number, len(commit.todo), commit.size))
-                pieces += commit.todo, read_whole(slot.mess_fd, commit.size)
+                pieces += commit.todo, commit.message()
             if pieces:
                 self._journal.write(pieces)
         except OSError:
@@ -220,7 +198,7 @@ class Committer:
 
     def _without_ids(self, logged: list[Commit]) -> list[Commit]:
         """The journal takes nothing now, as on a full disk: return the messages that can be entered without it."""
-        return [commit for commit in logged if self._prepare(commit, is_logged=False)]
+        return [commit for commit in logged if commit.complete(0, has_journal=True)]
 
     def _leave_strictly(self, finished: list[Held]) -> list[Held]:
         """The same for those that leave: the record is for later, so until todo/ is synced nothing of them is used again."""
@@ -243,7 +221,7 @@ class Committer:
             self._link(commit)
         self._take_back()
         settled = [item for item in settled if self._is_out_of_todo(item)]
-        durable = self._sync_todo()
+        durable = self._todo.sync()
         if not durable:
             for commit in strict:
                 commit.code = refusal.WRITE_ERROR
@@ -261,63 +239,20 @@ class Committer:
 
     # Entering
 
-    def _prepare(self, commit: Commit, is_logged: bool = True) -> bool:
-        """Complete both files."""
-        slot = commit.slot
-        slot.ident = 0
-        if self._journal is not None and self.is_sole_remover and is_logged and commit.size <= RECYCLE_BYTES:
-            slot.ident = self._journal.next_ident()
-        mark = b"" if not slot.ident else b" %d" % slot.ident
-        todo = b"u%d\0p%d%b\0%b" % (commit.uid, commit.pid, mark, commit.envelope[:-1])
-        try:
-            size = os.fstat(slot.mess_fd).st_size
-            if size < commit.size:
-                raise OSError(errno.EIO, "the message is shorter than its writer says")
-            if size > commit.size:
-                os.ftruncate(slot.mess_fd, commit.size)
-            self._write_envelope(slot, todo)
-        except OSError:
-            commit.code = refusal.WRITE_ERROR
-            return False
-        commit.todo = todo
-        return True
-
-    def _write_envelope(self, slot: Slot, todo: bytes) -> None:
-        """Write what is to be todo/N. Raises OSError.
-
-        The name of the message before may come back after a crash; the journal's record removes it as long as there is an id in the file.
-        """
-        if self._journal is not None and not slot.ident:
-            slot.renew_envelope()
-        pwrite_all(slot.envelope_fd, todo, 0)
-        if len(todo) < slot.envelope_size:
-            os.ftruncate(slot.envelope_fd, len(todo))
-        slot.envelope_size = len(todo)
+    def _ident_for(self, commit: Commit) -> int:
+        """Return the id of a new message in the journal, 0 if it does not go there."""
+        if self._journal is None or not self.is_sole_remover or commit.size > RECYCLE_BYTES:
+            return 0
+        return self._journal.next_ident()
 
     def _link(self, commit: Commit) -> None:
         """Give a message that the journal has its names. Where that fails nobody was promised anything, and the journal is told."""
-        if not (self._link_message(commit) and self._link_envelope(commit)):
+        if not (commit.link_message() and commit.link_envelope()):
             self._void.append(record(b"d", commit.slot.ident, commit.slot.number))
-
-    def _link_message(self, commit: Commit) -> bool:
-        try:
-            os.link(commit.slot.pool_mess, commit.slot.mess)
-        except OSError:
-            commit.code = refusal.MESS_ERROR
-            return False
-        return True
-
-    def _link_envelope(self, commit: Commit) -> bool:
-        try:
-            os.link(commit.slot.pool_envelope, commit.slot.todo)
-        except OSError:
-            commit.code = refusal.TODO_ERROR
-            return False
-        return True
 
     def _enter_strictly(self, group: list[Commit]) -> list[Commit]:
         """Put messages that the journal does not take into the queue; return those for which only the name in todo/ is to be synced."""
-        group = [commit for commit in group if self._link_message(commit)]
+        group = [commit for commit in group if commit.link_message()]
         if not group:
             return group
         files = [fd for commit in group for fd in (commit.slot.mess_fd, commit.slot.envelope_fd)]
@@ -326,27 +261,17 @@ class Committer:
         for commit in group:
             if not failed.isdisjoint((commit.slot.mess_fd, commit.slot.envelope_fd)):
                 commit.code = refusal.WRITE_ERROR
-        entered = [commit for commit in group if commit.code == 0 and self._link_envelope(commit)]
-        self._dirty.update(commit.slot.todo_dir for commit in entered)
+        entered = [commit for commit in group if commit.code == 0 and commit.link_envelope()]
+        for commit in entered:
+            self._todo.changed(commit.slot.todo_dir)
         return entered
-
-    def _sync_todo(self) -> bool:
-        """Make every change in todo/ durable that the journal does not vouch for."""
-        dirty, self._dirty = self._dirty, set()
-        try:
-            for path in dirty:
-                fsync(self._todo_dirs[path])
-        except OSError:
-            self._dirty = dirty
-            return False
-        return True
 
     def _close(self, commit: Commit) -> None:
         """Tell the submitter and qmail-send what became of a message."""
         slot = commit.slot
         if commit.code != 0:
             # A file that a sync failed on is not to be trusted again, and a half-entered message must not be delivered.
-            self._dirty.add(slot.todo_dir)
+            self._todo.changed(slot.todo_dir)
             self._pool.discard(slot)
         commit.answer(commit.code)
         if commit.code != 0:
@@ -400,7 +325,7 @@ class Committer:
     def _note_removal(self, held: Held) -> None:
         """A name left todo/: its folder is to be synced, unless the journal knows of it."""
         if not held.ident:
-            self._dirty.add(self._layout.todo_dir(held.number))
+            self._todo.changed(self._layout.todo_dir(held.number))
 
     def remove_stale(self, number: int) -> None:
         """Remove a message file that qmail-send saw without todo/N and info/N, unless it is ours or has become a message.
@@ -530,15 +455,6 @@ class Committer:
             if len(self._finished) + len(self._leaving) >= before > 0:
                 break  # todo/ cannot be synced: S2 after the next start
         self.cool_down()
-        for fd in self._todo_dirs.values():
-            os.close(fd)
+        self._todo.close()
         if self._journal is not None:
             self._journal.close()
-
-
-def read_whole(fd: int, size: int) -> bytes:
-    """Return so many bytes from the beginning of a file. Raises OSError if there are fewer."""
-    data = os.pread(fd, size, 0)
-    if len(data) != size:
-        raise OSError(errno.EIO, "the message is shorter than its writer says")
-    return data

@@ -14,7 +14,7 @@ from functools import partial
 
 from pluq.errors import ProtocolError
 from pluq.queue import refusal
-from pluq.queue.committer import Commit
+from pluq.queue.entering import Commit
 from pluq.queue.lease import ANSWER, MAX_DESCRIPTORS, MAX_ENVELOPE, PACKET_BYTES, REQUEST
 from pluq.queue.pool import Owner, Slot
 from pluq.queue.records import ADDRESS_LIMIT

@@ -19,7 +19,7 @@ from pluq.errors import ProtocolError
 from pluq.mail.received import invoked_by, queue_received
 from pluq.queue import refusal
 from pluq.queue.client import accepted_text
-from pluq.queue.committer import Commit
+from pluq.queue.entering import Commit
 from pluq.queue.pool import Owner, Slot
 from pluq.queue.records import ADDRESS_LIMIT, encode_envelope
 from pluq.wire import qmqp
