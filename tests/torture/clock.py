@@ -5,6 +5,7 @@ The time of day of the stack is faked, not its monotonic clock and not that of i
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import time
@@ -29,6 +30,7 @@ FIRST_ROOT, ROOT_STEP = 25, 21
 TRIES = 39
 TRIES_SLACK = 3
 TRY_SECONDS = 15.0
+NEXT_TRY_SECONDS = 60
 DEAD = Letter(JOE, (ANN,), (bounce_to(JOE),))
 
 
@@ -38,11 +40,10 @@ def why_not() -> str | None:
 
 def variables(system: System, fake: str) -> Mapping[str, str]:
     """Write the first time and return the environment of a stack that follows it."""
-    path = Path(system.folder, "faketime")
-    path.write_text(fake + "\n")
+    set_clock(system, fake)
     return {
         "LD_PRELOAD": glob.glob(LIBRARY)[0],
-        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_TIMESTAMP_FILE": f"{system.folder}/faketime",
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
@@ -55,7 +56,7 @@ def jump(folder: str | None, seconds: float) -> Row:
         system.stack.start(variables(system, "+0"))
         with system.load(CLIENTS):
             for fake in JUMPS:
-                Path(system.folder, "faketime").write_text(fake + "\n")
+                set_clock(system, fake)
                 time.sleep(seconds)
         row = system.finish("clock jumps")
     row.seconds = round(time.monotonic() - began, 1)
@@ -72,13 +73,13 @@ def week(folder: str | None) -> Row:
         client = system.client(DEAD)
         token = client.send_surely()
         client.close()
-        born, age, seen = time.time(), 0, 0
+        born, age = time.time(), 0
         for root in itertools.count(FIRST_ROOT, ROOT_STEP):
-            seen = wait_try(system, seen)
+            wait_try(system, born + age + NEXT_TRY_SECONDS)
             if age > WEEK_SECONDS:
                 break
             age = root * root
-            Path(system.folder, "faketime").write_text(f"+{round(age - (time.time() - born))}\n")
+            set_clock(system, f"+{round(age - (time.time() - born))}")
         wait_until(lambda: not system.ledger.outstanding(system.copies()), "the bounce")
         tried = len(system.sink.refused)
         system.sink.refusal = None
@@ -90,14 +91,23 @@ def week(folder: str | None) -> Row:
     return row
 
 
-def wait_try(system: System, seen: int) -> int:
-    """Wait until there were more tries than were seen, not for ever: one may not get as far as the next hop. Return how many there were.
+def wait_try(system: System, after: float) -> None:
+    """Wait until the message was tried and its next try, noted as the time of its list in remote/, lies after this; or until it is gone.
 
-    The scheduler sleeps by the real clock: it is woken to see that the time of day has gone on.
+    Not for ever: a try may fail to happen. The scheduler sleeps by the real clock, and is woken to see that the time of day has gone on.
     """
     layout = QueueLayout(system.stack.home.queue)
     deadline = time.monotonic() + TRY_SECONDS
-    while len(system.sink.refused) <= seen and time.monotonic() < deadline:
+    while time.monotonic() < deadline and system.ledger.outstanding(system.copies()):
+        with contextlib.suppress(FileNotFoundError):
+            if any(path.stat().st_mtime > after for path in Path(layout.path, "remote").glob("*/*")):
+                return
         pull_trigger(layout)
         time.sleep(0.02)
-    return len(system.sink.refused)
+
+
+def set_clock(system: System, fake: str) -> None:
+    """Set the stack's time of day, for all of its processes in one step."""
+    path = Path(system.folder, "faketime")
+    path.with_suffix(".new").write_text(fake + "\n")
+    path.with_suffix(".new").replace(path)

@@ -187,6 +187,9 @@ def main() -> int:
     ]
     print(table(rows))
     print(f"{options.form} form, {time.monotonic() - began:.0f} s")
+    for row in rows:
+        if not row.good:
+            print(f"NOT GOOD: {row.run}", *row.notes[-NOTES_SHOWN:], sep="\n    ")
     if options.json:
         with open(options.json, "w") as file:
             figures = {"form": options.form, "machine": machine(), "runs": [row.as_json() for row in rows]}
