@@ -29,7 +29,8 @@ def used(path: Path) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("count", "age", "dead"), [(1, 0, False), (2, 0, True), (2, HOUR - 1, True), (2, HOUR, False), (10, 5, True)]
+    ("count", "age", "dead"),
+    [(1, 0, False), (2, 0, True), (2, HOUR - 1, True), (2, HOUR, False), (10, 5, True), (2, -60, False)],
 )
 def test_two_timeouts_make_an_address_dead_for_an_hour(path: Path, count: int, age: int, dead: bool) -> None:
     path.write_bytes(record("192.0.2.9", 3, NOW) + record("192.0.2.1", count, NOW - age))

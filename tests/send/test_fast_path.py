@@ -299,6 +299,50 @@ def test_a_message_that_was_taken_for_an_old_one_is_found_after_the_answer(slow_
     assert rig.local.recipients == [JOE, JOE]
 
 
+def test_a_number_is_used_again_after_the_clock_was_set_back(slow_rig):
+    rig = slow_rig
+    rig.send(ANN)
+    rig.turns()
+    carry_out(rig)  # the next question may come in a second
+    number = rig.queue(JOE)
+    rig.scheduler.scan.want()
+    rig.turns()
+    rig.clock.now -= 30 * 86400
+    rig.notice(number)
+    rig.told.clear()  # so its files stay
+    rig.turns()
+    carry_out(rig)
+    rig.turns()
+
+    assert rig.local.recipients == [ANN, JOE, JOE]
+
+
+def test_what_failed_is_tried_again_at_once_when_the_clock_is_set_back(rig, monkeypatch):
+    rig.local.answer = lambda recipient: b"Zlater"
+    real = os.fsync
+
+    def fail(descriptor):
+        raise OSError(5, "I/O error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    number = rig.send(JOE)
+    rig.turns()
+    monkeypatch.setattr(os, "fsync", real)
+    rig.clock.now -= 86400
+    rig.turns()
+
+    assert rig.files(number) == {"mess", "info", "local"}
+
+
+def test_todo_is_looked_through_when_the_clock_is_set_back(rig):
+    rig.turns()
+    rig.queue(JOE)
+    rig.clock.now -= 86400
+    rig.turns()
+
+    assert rig.local.recipients == [JOE]
+
+
 def test_what_a_dead_daemon_did_not_do_is_delivered_again_unless_the_new_one_will_do_it(slow_rig):
     rig = slow_rig
     lost, kept = rig.send(JOE), rig.send(ANN)

@@ -103,7 +103,7 @@ class TcpTo:
         for record in parse_records(data):
             if record.address == address:
                 self._known.add(address)
-                return record.count >= 2 and int(now) - record.when < self.patience
+                return record.count >= 2 and 0 <= int(now) - record.when < self.patience
         return False
 
     def note(self, address: str, timed_out: bool, now: float) -> None:

@@ -226,6 +226,11 @@ class FastPath:
         """Write down now what could not be written before."""
         self._again.all_at(self.common.now)
 
+    def clock_set_back(self) -> None:
+        """End the pauses. Without its question a message of the same number as one that ended would count as that one for so long."""
+        self._ask_at = self.common.now
+        self.all_now()
+
     # The end of a turn
 
     @property

@@ -90,6 +90,10 @@ class Jobs:
         for waiting in self.waiting:
             waiting.all_at(self.common.now)
 
+    def clock_set_back(self) -> None:
+        """End the pause after notes that could not be written. The times of messages stay what they are: they are on disk as well."""
+        self._failures_retry = self.common.now
+
     def wake_at(self) -> int | None:
         """Return when there is something to do without anybody calling."""
         times = [self._failures_retry] if self._failures else []

@@ -189,6 +189,13 @@ class Sockets:
             events = selectors.EVENT_READ if all_written else selectors.EVENT_READ | selectors.EVENT_WRITE
             self._scheduler.selector.modify(self._link, events, self._notices)
 
+    def clock_set_back(self) -> None:
+        now = self._clock()
+        for retry in (self._link_retry, *self._channel_retries):
+            retry.at = min(retry.at, now)
+        if self._drain_until is not None:
+            self._drain_until = min(self._drain_until, now + DRAIN_SECONDS)
+
     # The end
 
     def _drain(self, now: float) -> None:

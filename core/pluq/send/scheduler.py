@@ -60,6 +60,9 @@ class Surroundings(Protocol):
     def write(self) -> None:
         """End a turn: send what waits for the remover."""
 
+    def clock_set_back(self) -> None:
+        """The clock went back: end the pauses."""
+
 
 class Scheduler:
     """qmail-send without its surroundings, which must be set before the first turn."""
@@ -99,7 +102,7 @@ class Scheduler:
         wake_at = self.wake_at()
         wait = most_seconds if wake_at is None else min(most_seconds, max(0.0, wake_at - self._clock()))
         events = self.selector.select(wait)
-        self.common.now = int(self._clock())
+        self._tell_time()
         self.surroundings.work()
         for key, mask in events:
             key.data(mask)
@@ -110,6 +113,17 @@ class Scheduler:
         self.inventory.work()
         self.ending.work()
         self.settle()
+
+    def _tell_time(self) -> None:
+        """Note when this turn began. Pauses end by the same clock: where it was set back they end now, and not hours or days later."""
+        before, self.common.now = self.common.now, int(self._clock())
+        if self.common.now < before:
+            self.surroundings.clock_set_back()
+            self.jobs.clock_set_back()
+            self.fresh.clock_set_back()
+            self.ending.all_now()
+            self.scan.want()
+            self.stale.clock_set_back()
 
     def wake_at(self) -> float | None:
         """Return when there is something to do without anybody calling, None for never."""

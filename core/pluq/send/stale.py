@@ -30,6 +30,9 @@ class StaleFiles:
         self._walk: Iterator[int | None] | None = None
         self._next = 0
 
+    def clock_set_back(self) -> None:
+        self._next = self._common.now
+
     def wake_at(self) -> int:
         return self._next if self._walk is None else self._common.now
 

@@ -52,6 +52,8 @@ class NoDeliverers:
 
     def write(self) -> None: ...
 
+    def clock_set_back(self) -> None: ...
+
 
 class StoppedQueue:
     """The queue of a home; its lock must be held. `clean` are the pipes to and from qmail-clean, `log_fd` hears of trouble."""

@@ -89,6 +89,8 @@ class Records:
 
     def _is_old(self, row: tuple[int, int, int], now: int) -> bool:
         first, last, passed = row
+        if now < first:
+            return True  # the clock was set back: who waits would wait for as much longer
         return now > last + self._limits.keep if passed else now > first + self._limits.window
 
     def _has_earned(self, database: sqlite3.Connection, network: bytes, now: int) -> bool:

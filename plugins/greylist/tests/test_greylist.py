@@ -57,6 +57,14 @@ def test_who_comes_back_in_time_is_let_in_and_remembered(home: Home, clock: list
         assert ask(plugin) == verdict, seconds
 
 
+def test_who_waits_when_the_clock_is_set_back_waits_no_longer_than_others(home: Home, clock: list[int]) -> None:
+    plugin = started(home)
+    assert ask(plugin) == COME_BACK
+    for seconds, verdict in [(-30 * DAY, COME_BACK), (-30 * DAY + 300, None)]:
+        clock[0] = NOW + seconds
+        assert ask(plugin) == verdict, seconds
+
+
 def test_who_comes_back_too_late_begins_again(home: Home, clock: list[int]) -> None:
     plugin = started(home)
     assert ask(plugin) == COME_BACK
