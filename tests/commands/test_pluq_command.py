@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pluq.commands import demo, pluq
+from pluq.commands import pluq
 
 
 @pytest.fixture
@@ -82,23 +82,3 @@ def test_a_plugin_that_cannot_be_loaded_says_so(call, tmp_path, monkeypatch):
     code, _, err = call("broken", "greet")
     assert code == 111
     assert "RuntimeError" in err
-
-
-def test_a_demo_says_which_port_is_taken():
-    ports = demo.choose_ports(None)
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        taken = sock.getsockname()[1]
-        with pytest.raises(demo.DemoError, match=f"127.0.0.1:{taken}: Address already in use"):
-            demo.choose_ports(taken)
-    assert len(set(ports)) == 3
-
-
-def test_a_demo_shows_the_end_of_the_log(tmp_path):
-    log = tmp_path / "log"
-    log.write_text("".join(f"line {number}\n" for number in range(100)))
-    assert demo.last_lines(str(log)).splitlines()[1] == "  | line 80"
-    assert "no log" in demo.last_lines(str(tmp_path / "none"))

@@ -3,7 +3,7 @@
 Makes a qmail home in a folder with one mailbox (you@pluq.test) and three profiles: mail from others, submission with TLS and a
 login, the same with TLS from the start. Starts the stack, sends a message to the first and one to the second, shows them in the
 Maildir, tells how to send the next, and runs until interrupted. Nothing outside the folder is touched, and mail for other
-people of this machine stays in it as well.
+people of this machine stays in it as well. The folder is a new or empty one, or that of an earlier demo.
 """
 
 from __future__ import annotations
@@ -125,19 +125,28 @@ def parse_arguments() -> Namespace:
     parser.add_argument("--home", metavar="DIR", default="home", help="the folder to use (default: ./home)")
     parser.add_argument("--once", action="store_true", help="stop after the first delivery")
     parser.add_argument(
-        "--port", metavar="N", type=int, help=f"port on 127.0.0.1 (default: {USUAL_PORTS[0]}, or a free one)"
+        "--port", metavar="N", type=port_number, help=f"port on 127.0.0.1 (default: {USUAL_PORTS[0]}, or a free one)"
     )
     return parser.parse_args()
+
+
+def port_number(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not (text.isdecimal() and 0 < int(text) <= 65535):
+        raise ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+    return int(text)
 
 
 def run(options: Namespace) -> int:
     from pluq.config import Home
 
-    ports = choose_ports(options.port)
-    demo = Demo(Home(os.path.abspath(options.home)), *ports)
+    home = Home(os.path.abspath(options.home))
+    claim(home)
+    demo = Demo(home, *choose_ports(options.port))
     make(demo)
     with running(demo) as stack:
-        say(f"serving {demo.home.path} on 127.0.0.1: ports {', '.join(map(str, ports))}")
+        say(f"serving {demo.home.path} on 127.0.0.1: ports {demo.mx}, {demo.submission}, {demo.submissions}")
         show(wait_delivered(demo, send_message(demo), stack))
         show(wait_delivered(demo, submit_message(demo), stack))
         if options.once:
@@ -163,6 +172,41 @@ def how_to(demo: Demo) -> str:
         maildir=demo.maildir,
         log=demo.log,
     )
+
+
+def claim(home: Home) -> None:
+    """Take a folder that is new, empty or a former demo's, and that nobody serves: a site's own is not ours to change."""
+    import secrets
+
+    try:
+        os.makedirs(home.path, exist_ok=True)
+        names = os.listdir(home.path)
+        if LOGIN_FILE not in names:
+            if names:
+                raise DemoError(f"{home.path} is not empty, and no demo made it: name another folder with --home")
+            with open(f"{home.path}/{LOGIN_FILE}", "w", opener=private) as file:
+                file.write(f"{secrets.token_urlsafe(9)}\n")
+    except OSError as error:
+        raise in_words(error) from error
+    if is_served(home):
+        raise DemoError(f"{home.path} is in use: another demo runs there; end it, or name another folder with --home")
+
+
+def is_served(home: Home) -> bool:
+    from pluq.errors import ConfigError
+    from pluq.supervisor.sockets import lock_run
+
+    if not os.path.isdir(home.run):
+        return False
+    try:
+        os.close(lock_run(f"{home.run}/lock", 0.0))
+    except ConfigError:
+        return True
+    return False
+
+
+def in_words(error: OSError) -> DemoError:
+    return DemoError(f"{error.filename}: {os.strerror(error.errno or 0)}")
 
 
 def choose_ports(wanted: int | None) -> list[int]:
@@ -207,7 +251,7 @@ def make(demo: Demo) -> None:
         assign(demo)
         make_profiles(demo)
     except OSError as error:
-        raise DemoError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+        raise in_words(error) from error
 
 
 def assign(demo: Demo) -> None:
@@ -234,17 +278,12 @@ def assign(demo: Demo) -> None:
 
 def make_profiles(demo: Demo) -> None:
     """Write the profiles with the ports of this run; make a certificate and the login of `you` at the first."""
-    import secrets
-
     with open(demo.home.control("pluq.toml"), "w") as file:
         file.write(PROFILES.format(mx=demo.mx, submission=demo.submission, submissions=demo.submissions))
     if not os.path.exists(demo.home.control("servercert.pem")):
         plugin_command(demo, "tls", "self-signed", "--name", f"mail.{DOMAIN}")
-    if not os.path.exists(f"{demo.home.path}/{LOGIN_FILE}"):
-        password = secrets.token_urlsafe(9)
-        plugin_command(demo, "auth", "passwd", "you", text=f"{password}\n")
-        with open(f"{demo.home.path}/{LOGIN_FILE}", "w", opener=private) as file:
-            file.write(f"{password}\n")
+    if not os.path.exists(demo.home.control("passwords")):
+        plugin_command(demo, "auth", "passwd", "you", text=f"{demo.password}\n")
 
 
 def private(path: str, flags: int) -> int:

@@ -1,7 +1,9 @@
 """pluq docs: print documentation that is made from the code.
 
-pluq docs hooks       docs/hooks.md: every hook, its parameters, what happens with the answers
-pluq docs settings    docs/settings.md: every setting of control/pluq.toml, with the plugins that come with pluq
+    pluq docs hooks       docs/hooks.md: every hook, its parameters, what happens with the answers
+    pluq docs settings    docs/settings.md: every setting of control/pluq.toml, with the plugins that come with pluq
+
+No site is looked at; what one has set is shown by `pluq config show NAME`.
 """
 
 from __future__ import annotations
