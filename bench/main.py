@@ -51,7 +51,9 @@ def measure(
 ) -> None:
     """Run the workloads of one setup, each peer in turn."""
     wanted = options.peers.split(",")
-    kinds = {name: kind for name, kind in SETUPS[setup].items() if name in wanted and available(setup, name)}
+    kinds = {
+        name: kind for name, kind in SETUPS[setup].items() if name in wanted and available(setup, name, options.folder)
+    }
     with started(list(kinds.values()), options.folder, workloads[0]) as running:
         if setup == "plain":
             idle |= {peer.name: pss_bytes(peer.roots) for peer in running}
@@ -82,8 +84,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def available(setup: str, name: str) -> bool:
-    why = missing(SETUPS[setup][name])
+def available(setup: str, name: str, folder: str) -> bool:
+    why = missing(SETUPS[setup][name], folder)
     if why:
         progress(f"{setup} without {name}: {why}")
     return why is None

@@ -1,4 +1,4 @@
-"""The same mail systems in other surroundings: with users who log in, with filters, on a slow disk.
+"""The same mail systems in other surroundings: with users who log in, with filters, on a slow disk, with names that are synced.
 
 Each variant has the name of its system, so that it stands in the same column. What both sides are given (certificate, judge of logins,
 name server, keys) is the same.
@@ -12,15 +12,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 
-from bench.peers import DOMAIN, Peer, Pluq, Postfix
+from bench.peers import DOMAIN, USERS, Peer, Pluq, Postfix
 
 USER, PASSWORD = f"user@{DOMAIN}", "bench secret"
 DOVECOT = "/usr/sbin/dovecot"
 OPENDKIM = "/usr/sbin/opendkim"
 POLICYD = "/usr/bin/policyd-spf"
 STRACE = "/usr/bin/strace"
+CHATTR = "/usr/bin/chattr"
 NAME_SERVERS = {"pluq": "127.0.0.53", "postfix": "127.0.0.54"}
 SIGNED_DOMAIN = "load.example"
 # Neither side asks for the name of a client: nobody has one here.
@@ -256,7 +258,27 @@ class SlowPostfix(Postfix):
     under = UNDER_STRACE
 
 
-def missing_program(*programs: str) -> str | None:
-    """Return which of these programs is not there."""
-    absent = [program for program in programs if not os.path.exists(program)]
-    return f"{absent[0]} is missing" if absent else None
+# -- local delivery that a power cut does not undo: the name of a message in new/ is safe as well, as it always is with pluq
+
+
+class SyncedPostfix(Postfix):
+    """Its Maildirs sync names by themselves."""
+
+    def start(self) -> None:
+        sync_names(self.new, *(f"{self.user_mailbox(number)}/Maildir/new" for number in range(USERS)))
+        super().start()
+
+
+def sync_names(*folders: str) -> None:
+    """Have the filesystem sync every name that is made in these folders (ext4's `dirsync`). Raises CalledProcessError where it can't."""
+    subprocess.run([CHATTR, "+D", *folders], check=True, stderr=subprocess.DEVNULL)
+
+
+def why_names_cannot_be_synced(folder: str) -> str | None:
+    """Return what keeps Maildirs in this folder from it."""
+    with tempfile.TemporaryDirectory(dir=folder) as trial:
+        try:
+            sync_names(trial)
+        except (OSError, subprocess.CalledProcessError):
+            return f"chattr +D does not work in {folder}"
+    return None

@@ -166,6 +166,8 @@ ALL = (
     Workload("far100g", "the same, Postfix by 50", 40, 4 * KIB, 10, HUNDRED, REMOTE_DOMAIN, recipients=100),
     Workload("submit4k", "4 KiB, STARTTLS and AUTH", 600, 4 * KIB, 20, setup="submission"),
     Workload("mx4k", "4 KiB signed, default MX plugins", 1000, 4 * KIB, 20, setup="mx"),
+    Workload("fan100s", "4 KiB to 100 local users, names synced", 40, 4 * KIB, 10, HUNDRED, USERS_DOMAIN, 100, "names"),
+    Workload("new4ks", "4 KiB, a connection each, names synced", 2000, 4 * KIB, 20, setup="names"),
     Workload("slow4k", "4 KiB, syncs 5 ms slower", 600, 4 * KIB, 20, setup="slow"),
     Workload("slowre4k", "the same, connections reused", 600, 4 * KIB, 20, ("-d",), setup="slow"),
 )
