@@ -91,7 +91,9 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
         pytest.skip(f"needs {request.param} (Debian package)")
     home = make_home(tmp_path)
     services = home / "services"
-    process = subprocess.Popen([scanner, str(services)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Shells cannot catch a HUP that was ignored when they began, as it is under nohup.
+    command = ["env", "--default-signal=HUP", scanner, str(services)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         stack = Stack(home, services)
         stack.wait("qmail-send", "start")
