@@ -10,6 +10,7 @@ import os
 import time
 
 from pluq.config import Home
+from pluq.errors import ConfigError
 
 
 def main() -> int:
@@ -21,10 +22,14 @@ def main() -> int:
     from pluq.qmtpd.intake import Client
 
     home = Home.from_environment()
+    try:
+        client = Client(os.environb, home.local_dates)
+    except ConfigError:
+        return blocking.TROUBLE
     submitter = blocking.HomeSubmitter(home)
 
     async def session() -> None:
-        answer = await qmqp.serve(Client(os.environb), submitter, blocking.read, lambda: int(time.time()))
+        answer = await qmqp.serve(client, submitter, blocking.read, lambda: int(time.time()))
         await blocking.write(answer)
 
     return blocking.serve(session())

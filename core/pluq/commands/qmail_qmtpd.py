@@ -27,10 +27,9 @@ def main() -> int:
         os.chdir(home.path)
         home.controls.me()
         policy = read_controls(home).of(os.environ)
+        client = Client(os.environb, home.local_dates)
     except (OSError, ConfigError):
         return blocking.TROUBLE
     submitter = blocking.HomeSubmitter(home)
-    session = QmtpSession(
-        policy, Client(os.environb), submitter, blocking.read, blocking.write, lambda: int(time.time())
-    )
+    session = QmtpSession(policy, client, submitter, blocking.read, blocking.write, lambda: int(time.time()))
     return blocking.serve(session.serve())

@@ -16,10 +16,11 @@ UNKNOWN = b"unknown"
 
 
 class Client:
-    """Who is at the other end, as tcpserver says. `environment` maps names to bytes."""
+    """Who is at the other end, as tcpserver says. `environment` maps names to bytes; `local_dates` as in [core]."""
 
-    def __init__(self, environment: Mapping[bytes, bytes]) -> None:
+    def __init__(self, environment: Mapping[bytes, bytes], local_dates: bool = False) -> None:
         self._environment = environment
+        self._local_dates = local_dates
 
     def received(self, protocol: bytes, when: int) -> bytes:
         """Return the Received field for a message of this client."""
@@ -33,6 +34,7 @@ class Client:
             local=value(b"TCPLOCALIP", UNKNOWN) if local is None else local,
             when=when,
             protocol=protocol,
+            local_dates=self._local_dates,
         )
 
 

@@ -41,6 +41,7 @@ class Service:
 
     me: bytes | None
     controls: Controls
+    local_dates: bool
 
 
 class QmtpConnection(Stream):
@@ -57,7 +58,7 @@ class QmtpConnection(Stream):
         self.deadline = self.loop.time() + SESSION_SECONDS
         policy = self.service.controls.of(session.environment)
         submitter = self.gate.worker.submitter(session.environment)
-        self._session = QmtpSession(policy, client_of(session), submitter, self.read, self.write, now)
+        self._session = QmtpSession(policy, client_of(session, self.service), submitter, self.read, self.write, now)
         try:
             await self._session.serve()
         except EndOfInput as error:
@@ -73,6 +74,8 @@ class QmtpConnection(Stream):
 class QmqpConnection(Stream):
     """A client that hands in one message."""
 
+    service: Service
+
     @property
     def is_idle(self) -> bool:
         return not self.has_received
@@ -81,15 +84,16 @@ class QmqpConnection(Stream):
         self.deadline = self.loop.time() + SESSION_SECONDS
         submitter = self.gate.worker.submitter(session.environment)
         try:
-            answer = await qmqp.serve(client_of(session), submitter, self.read, now)
+            answer = await qmqp.serve(client_of(session, self.service), submitter, self.read, now)
         except EndOfInput as error:
             raise ClientGone(str(error)) from error
         await self.write(answer)
         return GONE
 
 
-def client_of(session: Session) -> Client:
-    return Client({os.fsencode(name): os.fsencode(value) for name, value in session.environment.items()})
+def client_of(session: Session, service: Service) -> Client:
+    environment = {os.fsencode(name): os.fsencode(value) for name, value in session.environment.items()}
+    return Client(environment, service.local_dates)
 
 
 def now() -> int:
@@ -104,7 +108,7 @@ class QmtpGate(Gate[Service, Stream]):
 
     def make_service(self) -> Service:
         home = self.worker.home
-        return Service(home.controls.me(), read_controls(home))
+        return Service(home.controls.me(), read_controls(home), home.local_dates)
 
     def host(self, service: Service) -> bytes | None:
         return service.me
