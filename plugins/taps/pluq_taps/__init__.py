@@ -3,10 +3,11 @@
     taps:  A:joe@:archive@example.org        mail from and to joe
            F:!@example\\.org$:watch@x         mail from anybody who is not at example.org
            T:^(ann|bob)@:archive@x           mail to ann or bob
+           T:chief@:                         no copy of mail to the chief, whatever later lines say
            joe@:archive@x                    as A, the older form
 
 A message gets one copy at most: its addresses are looked at in order, the sender first, and the first that a line fits decides, with the first
-line that fits it. The copy stands behind that address. Copies of every message (QUEUE_EXTRA in qmail's extra.h, at run time) stand before
+line that fits it. The copy stands behind that address. An empty pattern fits everything. The pattern ends at the last colon of the line. Copies of every message (QUEUE_EXTRA in qmail's extra.h, at run time) stand before
 all other recipients.
 
 Source: the qmail-taps-extended patch; qmail's FAQ 8.2.
@@ -23,7 +24,7 @@ from pluq import Envelope, Plugin, hook, setting
 from pluq.errors import ConfigError
 
 BOTH, SENDER, RECIPIENT = b"A", b"F", b"T"
-LETTERS = (BOTH + b":", SENDER + b":", RECIPIENT + b":")
+LETTERS = (BOTH, SENDER, RECIPIENT)
 
 
 def encode(text: str) -> bytes:
@@ -31,7 +32,7 @@ def encode(text: str) -> bytes:
 
 
 class Tap(NamedTuple):
-    """One line: whose address it looks at, the pattern, whether that is turned round, and who gets the copy."""
+    """One line: whose address it looks at, the pattern, whether that is turned round, and who gets the copy (empty: nobody)."""
 
     letter: bytes
     pattern: Any
@@ -48,17 +49,25 @@ def parse(line: bytes) -> Tap:
     """Return what a line says. Raises ValueError with a sentence for a person."""
     from pluq.config.patterns import compile_pattern
 
-    rule, colon, copy_to = line.rpartition(b":")
-    letter = BOTH
-    if rule[:2] in LETTERS:
-        letter, rule = rule[:1], rule[2:]
-    if not colon or not rule or not copy_to:
+    letter, rule, copy_to = split(line)
+    if letter not in LETTERS:
         raise ValueError(f"{line.decode('utf-8', 'replace')!r} is not LETTER:PATTERN:ADDRESS")
     negated = rule.startswith(b"!")
     try:
         return Tap(letter, compile_pattern(rule[1:] if negated else rule), negated, copy_to)
     except ValueError as error:
         raise ValueError(f"{line.decode('utf-8', 'replace')!r}: {error}") from None
+
+
+def split(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return letter, pattern and address; no letter where the line is no rule. As the patch does, what else stands before the first
+    colon is passed over."""
+    head, _, rest = line.partition(b":")
+    if b":" in rest:
+        rule, _, copy_to = rest.rpartition(b":")
+        return head[:1], rule, copy_to
+    is_older = head and rest and head not in LETTERS
+    return BOTH if is_older else b"", head, rest
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class Taps(Plugin[Settings]):
         for place, (letter, address) in enumerate(addresses(envelope)):
             for tap in self.lines:
                 if tap.fits(letter, address):
-                    return place, [tap.copy_to]
+                    return place, [tap.copy_to] if tap.copy_to else []
         return 0, []
 
 

@@ -40,6 +40,9 @@ ANN, BOB = b"ann@dst.example", b"bob@other.example"
         ("T:!ann:tap@x", [ANN, BOB, b"tap@x"]),
         ("T:[[:alpha:]]:tap@x", [ANN, b"tap@x", BOB]),
         ("A:a:b:tap@x", [ANN, BOB]),
+        ("T::tap@x", [ANN, b"tap@x", BOB]),
+        ("T :bob:tap@x", [ANN, BOB, b"tap@x"]),
+        (".:tap@x", [b"tap@x", ANN, BOB]),
     ],
 )
 def test_a_line_copies_what_it_fits(line: str, recipients: list[bytes]) -> None:
@@ -51,6 +54,11 @@ def test_the_first_address_decides_and_there_is_one_copy() -> None:
     assert tapped("T:example:one@x", "A:example:two@x") == [b"two@x", ANN, BOB]
 
 
+def test_an_address_that_a_line_without_a_copy_fits_is_exempt_from_later_lines() -> None:
+    assert tapped("T:ann@:", "A:.:tap@x") == [b"tap@x", ANN, BOB]
+    assert tapped("F:joe@:", "A:.:tap@x") == [ANN, BOB]
+
+
 def test_an_empty_sender_is_an_address_too() -> None:
     assert tapped("A:^$:tap@x", sender=b"") == [b"tap@x", ANN, BOB]
 
@@ -60,7 +68,7 @@ def test_extra_addresses_get_everything() -> None:
     assert tapped("F:joe:tap@x", extra=("log@x",)) == [b"log@x", b"tap@x", ANN, BOB]
 
 
-@pytest.mark.parametrize("line", ["nothing", ":tap@x", "A::tap@x", "A:joe:", "A:jo(e:tap@x"])
+@pytest.mark.parametrize("line", ["nothing", ":tap@x", "A:joe", "A", "joe@:", "a:joe@:tap@x", "A:jo(e:tap@x"])
 def test_a_line_that_is_no_rule_stops_the_queue(line: str) -> None:
     plugin = make_plugin(Taps, role="queue", taps=(line,))
     assert len(plugin.check()) == 1
