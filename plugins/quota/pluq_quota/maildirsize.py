@@ -4,6 +4,8 @@
                         1200  4        what there is: lines of bytes and messages, added up; a delivery appends one
                         -300 -1        a deletion
 
+A file that is empty, or whose first line is, limits nothing and is left alone.
+
 Everybody who adds or removes messages appends a line; nobody locks. Sums drift, and the file grows. So the messages are counted again, and the file written
 anew, when it has 5120 bytes, or when the sum says that there is no room; not if it has been counted within the last 15 minutes, which a
 file with one line of sums shows. Messages in .Trash, and those marked T, do not count. A folder, which has a file maildirfolder,
@@ -30,6 +32,8 @@ READ_BYTES = 5120
 FRESH_SECONDS = 900
 TRASH = b".Trash"
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# What is a FIFO must not hold the delivery.
+OPEN_FILE = os.O_NONBLOCK | os.O_CLOEXEC
 OPEN_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # A number that no limit or size reaches; more digits mean the same.
 HUGE = 1 << 63
@@ -37,7 +41,8 @@ MOST_DIGITS = 19
 
 _LIMIT = re.compile(rb"([0-9]+)(C?)")
 _NUMBERS = re.compile(rb"[ \t]*([+-]?[0-9]{1,18})(?:[ \t]+([+-]?[0-9]{1,18}))?")
-_SIZE = re.compile(rb"[^:]*?,S=([0-9]+)")
+_SIZE = re.compile(rb"[^:]*,S=([0-9]+)")
+_DELETED = re.compile(rb"[A-SU-Z]*T")
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,14 @@ def fits(limits: bytes, usage: Usage) -> bool:
 
 
 def size_in_name(name: bytes) -> int | None:
-    """Return the size that the name of a message tells."""
+    """Return the size that the name of a message tells, the last one where there are several."""
     found = _SIZE.match(name)
     return int(found[1][:MOST_DIGITS]) if found else None
 
 
 def is_deleted(name: bytes) -> bool:
     """Say whether a message is marked as deleted."""
-    return b"T" in name.partition(b":2,")[2]
+    return _DELETED.match(name.partition(b":2,")[2]) is not None
 
 
 # -- the Maildir
@@ -113,7 +118,7 @@ def quota_folder(folder: int) -> Iterator[int]:
 def has_room(owner: int, more: Usage, now: float) -> bool:
     """Say whether the Maildir `owner` takes so much more; counts again where that is due. Raises OSError."""
     try:
-        file = os.open(FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=owner)
+        file = os.open(FILE, os.O_RDONLY | OPEN_FILE, dir_fd=owner)
     except FileNotFoundError:
         return True
     with open(file, "rb") as reader:
@@ -130,13 +135,15 @@ def has_room(owner: int, more: Usage, now: float) -> bool:
 
 
 def note(owner: int, more: Usage) -> None:
-    """Append what a delivery added, where there is a file. Raises OSError."""
+    """Append what a delivery added, where there is a file that limits something. Raises OSError."""
     try:
-        file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, dir_fd=owner)
+        file = os.open(FILE, os.O_RDWR | os.O_APPEND | OPEN_FILE, dir_fd=owner)
     except FileNotFoundError:
         return
-    with open(file, "wb", 0) as writer:
-        writer.write(b"%d %d\n" % (more.size, more.count))
+    with open(file, "r+b", 0) as sizes:
+        first = sizes.read(1)
+        if first and first != b"\n":  # below an empty line the sum would be read as a limit
+            sizes.write(b"%d %d\n" % (more.size, more.count))
 
 
 def write(owner: int, limits: bytes, usage: Usage) -> None:

@@ -74,6 +74,10 @@ def test_limits(limits: bytes, size: int, count: int, good: bool) -> None:
         (b"1.2.h,S=300:2,ST", 300, True),
         (b"1.2.h,W=1,S=300,X=2:2,S", 300, False),
         (b"1.2.h:2,T,S=300", None, True),
+        (b"1.2.h,S=1,S=300,W=2:2,S=5", 300, False),
+        (b"1.2.h,S=300:2,STa", 300, True),
+        (b"1.2.h,S=300:2,aT", 300, False),
+        (b"1.2.h,S=300:2,P:2,T", 300, False),
         (b"1.2.hT", None, False),
     ],
 )
@@ -144,6 +148,19 @@ def test_a_count_of_the_last_minutes_is_believed(home: Path) -> None:
     (home / "Maildir/maildirsize").write_text("1000S\n990 1\n0 0\n")
     assert deliver(home) == Accept()
     assert sizes(home) == f"1000S\n0 0\n{len(TEXT)} 1\n"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\n5 1\n"])
+def test_a_file_that_limits_nothing_stays_as_it_is(home: Path, text: str) -> None:
+    limit(home, text)
+    assert [deliver(home), deliver(home)] == [Accept(), Accept()]
+    assert sizes(home) == text
+
+
+def test_a_fifo_in_the_place_of_the_file_does_not_hold_the_delivery(home: Path) -> None:
+    os.mkfifo(home / "Maildir/maildirsize")
+    assert deliver(home) == Accept()
+    assert delivered(home) == [WHOLE]
 
 
 def test_a_long_file_is_written_anew(home: Path) -> None:
