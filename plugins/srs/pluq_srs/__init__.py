@@ -31,6 +31,7 @@ from pluq import (
     hook,
     setting,
 )
+from pluq.config.settings import switch
 from pluq.errors import TemporaryFailure
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Settings:
     separator: str = setting(
         "=", control="srs_separator", help="What follows SRS0 or SRS1: `=`, `-` or `+`; anything else means `=`."
     )
-    alwaysrewrite: bool = setting(
+    alwaysrewrite: bool = switch(
         False, control="srs_alwaysrewrite", help="Rewrite senders whose domain is in rcpthosts or our own as well."
     )
 

@@ -27,6 +27,8 @@ LONGEST_HASH = 27
 # A day is two letters of 5 bits: an older one looks like a younger.
 OLDEST_DAYS = 1023
 SEPARATORS = ("=", "-", "+")
+MAXAGE = 21
+HASH_LETTERS = 4
 PREFIX = len("SRS0")
 
 NOT_SRS = "Not an SRS address."
@@ -68,23 +70,25 @@ class Guarded(srslib.SRS):  # type: ignore[misc]  # srslib has no types
 
 
 class Rewriter:
-    """Rewrites to one domain. Without secrets every question is a temporary SrsError."""
+    """Rewrites to one domain. Without secrets every question is a temporary SrsError. Numbers below 1 mean the defaults, as in the patch."""
 
     def __init__(
         self,
         domain: bytes,
         secrets: Sequence[bytes],
         *,
-        maxage: int = 21,
-        hashlength: int = 4,
-        hashmin: int = 4,
+        maxage: int = MAXAGE,
+        hashlength: int = HASH_LETTERS,
+        hashmin: int = HASH_LETTERS,
         separator: str = "=",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.domain = domain
-        self._separator = separator if separator in SEPARATORS else "="
-        length = min(max(hashlength, 1), LONGEST_HASH)
-        self._srs = Guarded(secrets, min(maxage, OLDEST_DAYS) + 1, length, min(hashmin, length)) if secrets else None
+        self._separator = separator[:1] if separator[:1] in SEPARATORS else "="
+        length = min(above_zero(hashlength, HASH_LETTERS), LONGEST_HASH)
+        shortest = min(above_zero(hashmin, HASH_LETTERS), length)
+        days = min(above_zero(maxage, MAXAGE), OLDEST_DAYS) + 1
+        self._srs = Guarded(secrets, days, length, shortest) if secrets else None
         if self._srs is not None:
             self._srs._time_fn = clock
 
@@ -112,6 +116,10 @@ class Rewriter:
         if self._srs is None:
             raise SrsError(NO_SECRETS, permanent=False)
         return self._srs
+
+
+def above_zero(number: int, default: int) -> int:
+    return number if number > 0 else default
 
 
 def is_rewritten(local: bytes) -> bool:

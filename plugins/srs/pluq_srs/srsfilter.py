@@ -42,7 +42,10 @@ def original(address: bytes) -> bytes:
     from pluq_srs.rewriter import SrsError
 
     try:
-        return make_plugin().rewriter.reverse(address)
+        plugin = make_plugin()
+        if not plugin.settings.domain:
+            die(100, FATAL, "unable to rewrite envelope")
+        return plugin.rewriter.reverse(address)
     except SrsError as error:
         die(100 if error.permanent else 111, FATAL, "SRS: ", error.text)
     except ConfigError as error:
@@ -73,7 +76,7 @@ def read_start() -> bytes:
 
 
 def readdressed(text: bytes, recipient: bytes) -> bytes:
-    """Return the beginning of a message with the recipient in its To field, in place of all that stood there."""
+    """Return the beginning of a message with the recipient in its To field, in place of all that stood there, or behind the other fields."""
     from itertools import takewhile
 
     from pluq.hookspecs.message import split_fields
@@ -85,6 +88,6 @@ def readdressed(text: bytes, recipient: bytes) -> bytes:
     fields = list(takewhile(lambda field: field.name, split_fields(header)))
     places = [index for index, field in enumerate(fields) if field.name == b"to"]
     kept = [field.raw for index, field in enumerate(fields) if index not in places[1:]]
-    if places:
-        kept[places[0]] = b"To: %b\n" % quote(recipient)
+    place = places[0] if places else len(kept)
+    kept[place : place + len(places[:1])] = [b"To: %b\n" % quote(recipient)]
     return b"".join(kept) + header[sum(len(field.raw) for field in fields) :] + end[1:] + body

@@ -131,6 +131,20 @@ def test_a_short_hash_is_no_hash() -> None:
         rewriter().reverse(short)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_one_mean_the_defaults(number: Any) -> None:
+    one = rewriter(maxage=number, hashlength=number, hashmin=number)
+    assert one.forward(SENDER) == rewriter().forward(SENDER)
+    assert one.reverse(rewriter(NOW - 21 * DAY).forward(SENDER)) == SENDER
+    with pytest.raises(SrsError, match=SHORT_HASH):
+        one.reverse(rewriter(hashlength=3).forward(SENDER))
+
+
+def test_the_first_letter_of_the_separator_counts() -> None:
+    assert rewriter(separator="+x").forward(SENDER).startswith(b"SRS0+")
+    assert rewriter(separator="x+").forward(SENDER).startswith(b"SRS0=")
+
+
 @pytest.mark.parametrize("hashlength", [1, 4, 8, 27, 28, 1000])
 def test_every_hash_length_makes_addresses_that_come_back(hashlength: Any) -> None:
     one = rewriter(hashlength=hashlength)
@@ -170,6 +184,16 @@ def test_a_strangers_sender_is_rewritten_where_mail_is_sent_on(home: Any) -> Non
     assert forward(plugin(home), SENDER).endswith(b"=src.example=joe@srs.example")
     assert forward(plugin(home, domain=""), SENDER) == SENDER
     assert forward(plugin(home, alwaysrewrite=True), b"joe@example.org").startswith(b"SRS0=")
+
+
+@pytest.mark.parametrize(("text", "always"), [("1\n", True), ("2", True), ("0", False), ("", False), ("yes\n", False)])
+def test_srs_alwaysrewrite_is_a_number(home: Any, text: str, always: bool) -> None:
+    from pluq.config.settings import resolve
+    from pluq_srs import Settings
+
+    with open(home.control("srs_alwaysrewrite"), "w") as file:
+        file.write(text)
+    assert resolve(Settings, home.controls, []).settings.alwaysrewrite is always
 
 
 def test_without_rcpthosts_all_senders_are_ours(home: Any) -> None:
@@ -268,10 +292,11 @@ def test_check_says_what_is_missing(home: Any) -> None:
     [
         (b"A: 1\nTo: x\n y\nB: 2\n\nTo: body\n", b"A: 1\nTo: joe@src.example\nB: 2\n\nTo: body\n"),
         (b"to: x\nA: 1\nTO : y\n\n", b"To: joe@src.example\nA: 1\n\n"),
-        (b"A: 1\n\nbody", b"A: 1\n\nbody"),
+        (b"A: 1\n\nbody", b"A: 1\nTo: joe@src.example\n\nbody"),
+        (b"\nbody\n", b"To: joe@src.example\n\nbody\n"),
         (b"To: x", b"To: joe@src.example\n"),
-        (b"A: 1\nno field\nTo: x\n\nbody\n", b"A: 1\nno field\nTo: x\n\nbody\n"),
-        (b"", b""),
+        (b"A: 1\nno field\nTo: x\n\nbody\n", b"A: 1\nTo: joe@src.example\nno field\nTo: x\n\nbody\n"),
+        (b"", b"To: joe@src.example\n"),
     ],
 )
 def test_the_to_field_names_the_recipient(text: Any, changed: Any) -> None:
@@ -307,6 +332,9 @@ def test_srsfilter_sends_a_bounce_on_and_refuses_everything_else(home: Any) -> N
         assert done.returncode == 100 and done.stderr.startswith(b"srsfilter: fatal: ")
     os.unlink(home.control("srs_secrets"))
     assert srsfilter(home, SENDER="", EXT2=local, HOST="srs.example").returncode == 111
+    os.unlink(home.control("srs_domain"))
+    done = srsfilter(home, SENDER="", EXT2=local, HOST="srs.example")
+    assert (done.returncode, done.stderr) == (100, b"srsfilter: fatal: unable to rewrite envelope\n")
 
 
 class TestConformance(Conformance):
