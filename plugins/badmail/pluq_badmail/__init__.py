@@ -165,9 +165,9 @@ class BadMail(Plugin[Settings]):
 
 
 def is_relay_test(address: bytes) -> bool:
-    """Return whether the local part asks to be sent on: joe%elsewhere, elsewhere!joe, "joe@elsewhere"."""
-    local, at, _ = address.rpartition(b"@")
-    return bool(at) and any(mark in local for mark in (b"@", b"%", b"!"))
+    """Return whether the local part, or an address that is nothing else, asks to be sent on: joe%elsewhere, elsewhere!joe, "joe@elsewhere"."""
+    local, at, rest = address.rpartition(b"@")
+    return any(mark in (local if at else rest) for mark in (b"@", b"%", b"!"))
 
 
 async def takes_mail(resolver: Resolver, domain: bytes, budget: Budget) -> bool:

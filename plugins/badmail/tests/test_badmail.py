@@ -120,6 +120,8 @@ CASES = [
     ({"badhelo": "client\n", "badmailfrom": "bad\n"}, {}, {"sender": b"bad@x"}, BAD_HELO),
     ({"badhelonorelay": "client\n"}, RELAY, {}, None),
     ({"rejectrelaytest": "1\n", "badhelo": "client\n"}, {}, {"recipient": b"a%b@x"}, NO_RELAY),
+    ({"rejectrelaytest": "1\n"}, {}, {"recipient": b"elsewhere!joe"}, NO_RELAY),
+    ({"rejectrelaytest": "1\n"}, {}, {"recipient": b"joe@ex!ample.org"}, None),
 ]
 
 
