@@ -45,6 +45,15 @@ def test_every_fault_is_told_with_file_line_and_the_nearest_right_word(home: Pat
     assert "profiles 'mx' and 'two' both listen on 127.0.0.1:2525" in answer.stdout
 
 
+def test_a_plugin_in_a_place_where_it_does_nothing_is_a_warning(home: Path) -> None:
+    (home / "control" / "pluq.toml").write_text('[remote]\nplugins = ["size", "rcptcheck"]\n')
+    answer = run("check", "--home", str(home))
+    assert answer.returncode == 0
+    assert "warning: " in answer.stderr
+    assert "pluq.toml:2: remote.plugins: 'rcptcheck' does nothing here; its place is a profile" in answer.stderr
+    assert "'size'" not in answer.stderr
+
+
 def test_plugins_shows_order_and_settings(home: Path) -> None:
     (home / "control" / "pluq.toml").write_text(
         '[profile.mx]\nplugins = ["size"]\n[remote]\nplugins = ["ipv6", "size"]\n'

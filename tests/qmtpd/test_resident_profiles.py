@@ -174,8 +174,9 @@ def test_a_qmqp_profile_without_rules_is_a_fault(hub):
     os.unlink(hub.home.control("tcp.qmqp"))
     told = hub.run("pluq", "check", check=False)
     assert told.returncode == 1
-    assert f"profile 'qmqp': nobody may connect, for there are no rules in {hub.home.control('tcp.qmqp')}" in (
-        told.stdout.decode()
+    assert (
+        f"pluq.toml:9: profile.qmqp: nobody may connect, for there are no rules in {hub.home.control('tcp.qmqp')}"
+        in (told.stdout.decode())
     )
 
 

@@ -32,7 +32,8 @@ def main() -> int:
     faults = [str(error) for error in check.faults(home, home.ids())]
     if os.path.isdir(home.control_dir):
         faults += [fault for fault in check.plugin_faults(home, home.ids()) if fault not in faults]
-    for warning in (*check.warnings(home.ids()), *library_warnings(home)):
+    idle = check.plugin_warnings(home, home.ids()) if not faults else []
+    for warning in (*check.warnings(home.ids()), *library_warnings(home), *idle):
         sys.stderr.write(f"pluq check: warning: {warning}\n")
     if options.json:
         sys.stdout.write(json.dumps({"ok": not faults, "faults": faults}) + "\n")

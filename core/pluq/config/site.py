@@ -157,6 +157,11 @@ def read_site(home: Home) -> Site:
 
 def parse_site(path: str, data: bytes) -> Site:
     """Return the site that the text describes. Raises ConfigError with the line of the first fault."""
+    return site_of(read_document(path, data))
+
+
+def read_document(path: str, data: bytes) -> Table:
+    """Return the text as one table with its lines. Raises ConfigError with the line where it is no TOML."""
     try:
         text = data.decode("utf-8")
         document = tomllib.loads(text)
@@ -164,18 +169,22 @@ def parse_site(path: str, data: bytes) -> Site:
         raise ConfigError(path, "not UTF-8", data.count(b"\n", 0, error.start) + 1) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, *_toml_fault(str(error), text)) from None
-    top = Table(path, "", document, key_lines(text))
+    return Table(path, "", document, key_lines(text))
+
+
+def site_of(top: Table) -> Site:
+    """Return the site that the whole document describes. Raises ConfigError with the line of the first fault."""
     known = (*TABLES, "profile", "plugin", *ROLES)
-    for key in document:
+    for key in top.values:
         if key not in known:
-            raise ConfigError(path, f"unknown table{nearest(key, known)}", top.lines.get(key), key)
+            raise ConfigError(top.file, f"unknown table{nearest(key, known)}", top.lines.get(key), key)
     read = {name: _read(_top_table(top, name), kind) for name, kind in TABLES.items()}
     watching.check_table(read["status"].settings, _top_table(top, "status"))
     profiles = _profiles(top)
     return Site(
-        path,
+        top.file,
         {name: profile for name, (profile, _values) in profiles.items()},
-        {name: _role(_top_table(top, name)) for name in ROLES if name in document},
+        {name: _role(_top_table(top, name)) for name in ROLES if name in top.values},
         {name: _top_table(top, "plugin").sub(name) for name in _top_table(top, "plugin").values},
         read["core"].settings,
         read["log"].settings,

@@ -7,14 +7,16 @@ not only the first.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pluq.config import Home
+from pluq.config.examine import examine
 from pluq.config.keys import KeyReader
 from pluq.config.settings import Declaration, Value, declarations
-from pluq.config.site import ROLES, Profile, Site, read_site
+from pluq.config.site import ROLES, Profile, Site
+from pluq.config.table import nearest
 from pluq.errors import ConfigError, TemporaryFailure
 from pluq.hookspecs import Plugin
 from pluq.hookspecs.plugin import hook_methods
@@ -23,6 +25,15 @@ from pluq.plan.compile import compile_plan
 from pluq.plan.load import installed, load_class, site_files
 
 HIDDEN = "(secret)"
+# Each role: what people call it, and how the hooks begin that it asks beside those of a plugin's life and `observe`.
+ASKED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "smtpd": ("a profile", ("smtp_", "message_", "queue_submit", "queue_open", "transaction_end")),
+    "pop3d": ("a profile with protocol 'pop3'", ("pop3_",)),
+    "queue": ("[queue]", ("queue_fields", "queue_envelope", "queue_open")),
+    "send": ("[send]", ("send_",)),
+    "local": ("[local]", ("local_", "forward_")),
+    "remote": ("[remote]", ("remote_",)),
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +74,19 @@ def plans(home: Home, site: Site, keys: str | None = None) -> Iterator[tuple[str
 
 def faults(home: Home, keys: str | None = None) -> list[str]:
     """Return a sentence for everything that is wrong with control/pluq.toml and the plugins that it enables."""
-    try:
-        site = read_site(home)
-    except ConfigError as error:
-        return [str(error)]
-    found = [*shared_ports(site), *closed_doors(home, site)]
-    found += (f"{site.file}: plugin.{name}: no profile or role enables it" for name in unused_tables(site))
+    unusable: set[str] = set()
+
+    def compiled(site: Site) -> Iterator[ConfigError]:
+        for name, plan in plans(home, site, keys):
+            if isinstance(plan, ConfigError):
+                unusable.add(name)
+                yield plan
+
+    site, broken = examine(home, compiled)
+    found = [str(fault) for fault in (*broken, *shared_ports(site), *closed_doors(home, site), *unused_tables(site))]
     for name, plan in plans(home, site, keys):
-        found += [str(plan)] if isinstance(plan, ConfigError) else [f"{name}: {fault}" for fault in plugin_faults(plan)]
+        if isinstance(plan, Plan) and name not in unusable:
+            found += (f"{name}: {fault}" for fault in plugin_faults(plan))
     return list(dict.fromkeys(found))
 
 
@@ -85,27 +101,58 @@ def plugin_faults(plan: Plan) -> list[str]:
         return [f"{error} in check: {type(cause).__name__}: {cause}" if cause else str(error)]
 
 
-def shared_ports(site: Site) -> Iterator[str]:
-    """Yield a sentence for each address that two profiles listen on."""
+def idle_plugins(home: Home) -> list[str]:
+    """Return a sentence for each plugin that is asked nothing where it is enabled, though it would be elsewhere."""
+    site, _told_elsewhere = examine(home)
+    found = []
+    for role, place in places(site):
+        where = site.role(place)
+        for name in where.plugins:
+            wanted = roles_of(name, home)
+            if wanted and role not in wanted and where.plugins_table is not None:
+                why = f"{name!r} does nothing here; its place is {' or '.join(ASKED[one][0] for one in wanted)}"
+                found.append(str(where.plugins_table.error("plugins", why)))
+    return found
+
+
+def roles_of(name: str, home: Home) -> list[str]:
+    """Return the roles that ask a plugin something; none for one that goes with all, as those that only observe, or that cannot be loaded."""
+    try:
+        names = hook_methods(load_class(name, home))
+    except ConfigError:
+        return []
+    return (
+        []
+        if "observe" in names
+        else [role for role, (_, hooks) in ASKED.items() if any(one.startswith(hooks) for one in names)]
+    )
+
+
+def shared_ports(site: Site) -> Iterator[ConfigError]:
+    """Yield a fault for each address that two profiles listen on."""
     owners: dict[str, str] = {}
     for profile in site.profiles.values():
         for address in profile.listen:
             if address in owners:
-                yield f"{site.file}: profiles {owners[address]!r} and {profile.name!r} both listen on {address}"
+                why = f"profiles {owners[address]!r} and {profile.name!r} both listen on {address}"
+                yield profile.tables[-1].error("listen", why)
             owners[address] = profile.name
 
 
-def closed_doors(home: Home, site: Site) -> Iterator[str]:
-    """Yield a sentence for each QMQP profile without rules: its clients may do everything, so nobody would be let in."""
-    for name, profile in site.profiles.items():
+def closed_doors(home: Home, site: Site) -> Iterator[ConfigError]:
+    """Yield a fault for each QMQP profile without rules: its clients may do everything, so nobody would be let in."""
+    for profile in site.profiles.values():
         rules = profile.rules_path(home)
         if profile.protocol == "qmqp" and not (os.path.exists(rules) or os.path.exists(f"{rules}.cdb")):
-            yield f"{site.file}: profile {name!r}: nobody may connect, for there are no rules in {rules}"
+            yield profile.tables[-1].error(None, f"nobody may connect, for there are no rules in {rules}")
 
 
-def unused_tables(site: Site) -> list[str]:
+def unused_tables(site: Site) -> Iterator[ConfigError]:
+    """Yield a fault for each table [plugin.NAME] that nothing reads."""
     enabled = {plugin for _, name in places(site) for plugin in site.role(name).plugins}
-    return [name for name in site.plugins if name not in enabled]
+    for name, table in site.plugins.items():
+        if name not in enabled:
+            yield table.error(None, f"no profile or role enables it{nearest(name, enabled)}")
 
 
 def list_plugins(home: Home, site: Site) -> list[Installed]:

@@ -17,11 +17,11 @@ import select
 import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from pluq.config import Home, Ids
-from pluq.config.site import read_site
+from pluq.config.examine import examine
 from pluq.config.watching import check_status
 from pluq.errors import ConfigError
 from pluq.plan import inspect
@@ -71,12 +71,9 @@ def status_faults(home: Home, ids: Ids) -> Iterator[ConfigError]:
     """Check that the status page can be served where the site wants one. Other faults of pluq.toml are told with the plugins'."""
     if not os.path.exists(home.control("pluq.toml")):
         return
+    site, _told_elsewhere = examine(home)
     try:
-        settings = read_site(home).status
-    except ConfigError:
-        return
-    try:
-        check_status(settings, home.control("pluq.toml"), ids.single)
+        check_status(site.status, site.file, ids.single)
     except ConfigError as error:
         yield error
 
@@ -85,11 +82,8 @@ def listen_faults(home: Home) -> Iterator[ConfigError]:
     """Check that what profiles listen on are addresses with ports."""
     from pluq.supervisor.ports import addresses
 
-    try:
-        profiles = read_site(home).profiles
-    except ConfigError:
-        return
-    for profile in profiles.values():
+    site, _told_elsewhere = examine(home)
+    for profile in site.profiles.values():
         try:
             addresses(profile)
         except ConfigError as error:
@@ -165,6 +159,9 @@ def folder_faults(path: str, uid: int) -> Iterator[ConfigError]:
 
 CHECK_SECONDS = 60.0
 
+Question = Callable[[Home, "str | None"], list[str]]
+"""Asked of a home and the socket of the role "keys", None for the usual one."""
+
 
 def warnings(ids: Ids) -> list[str]:
     """Return what does not keep a stack from running, and will be missed."""
@@ -189,25 +186,35 @@ def closed_folder(path: str) -> str | None:
 
 def plugin_faults(home: Home, ids: Ids) -> list[str]:
     """Return what is wrong with pluq.toml and its plugins, found as the user that plugins run as."""
+    return ask_plugins(home, ids, inspect.faults)
+
+
+def plugin_warnings(home: Home, ids: Ids) -> list[str]:
+    """Return which plugins are enabled where they do nothing."""
+    return ask_plugins(home, ids, lambda home, _keys: inspect.idle_plugins(home))
+
+
+def ask_plugins(home: Home, ids: Ids, question: Question) -> list[str]:
+    """Return the answer to a question for which plugins are loaded: by a child that has become their user where we are root."""
     if not os.path.exists(home.control("pluq.toml")):
         return []
     if ids.single or os.geteuid() != 0:
-        return inspect.faults(home)
+        return question(home, None)
     with answering(home, ids) as keys:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            tell_faults(home, ids, writer, keys)
+            tell_answer(home, ids, writer, lambda: question(home, keys))
         os.close(writer)
-        return heard_faults(reader, pid)
+        return heard_answer(reader, pid)
 
 
-def tell_faults(home: Home, ids: Ids, writer: int, keys: str | None) -> NoReturn:
+def tell_answer(home: Home, ids: Ids, writer: int, question: Callable[[], list[str]]) -> NoReturn:
     """In the child: give up root, look, and write what was found as JSON."""
     try:
         privileges.become(privileges.user_identity(ids.uid["qmaild"], ids.gid["nofiles"]))
-        found = inspect.faults(home, keys)
+        found = question()
     except BaseException as error:
         found = [f"{home.control('pluq.toml')}: checking it failed: {type(error).__name__}: {error}"]
     with open(writer, "w") as pipe:
@@ -215,7 +222,7 @@ def tell_faults(home: Home, ids: Ids, writer: int, keys: str | None) -> NoReturn
     os._exit(0)
 
 
-def heard_faults(reader: int, pid: int) -> list[str]:
+def heard_answer(reader: int, pid: int) -> list[str]:
     """In the parent: return what the child wrote; a child that takes too long or dies has found a fault too."""
     text = b""
     deadline = time.monotonic() + CHECK_SECONDS
