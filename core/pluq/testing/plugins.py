@@ -43,7 +43,9 @@ def make_plugin(
     unknown = settings.keys() - {one.name for one in declared}
     if unknown:
         raise TypeError(f"{plugin.name} has no setting {', '.join(sorted(unknown))}")
-    values = {one.name: Value(settings.get(one.name, one.default), "test") for one in declared}
+    values = {one.name: Value(one.default, "default") for one in declared} | {
+        name: Value(value, "test") for name, value in settings.items()
+    }
     instance = plugin()
     home = home or Home("/nonexistent")
     instance.context = Context(home, role, "test", log, KeyReader(home), resolver, authserv_id)
@@ -59,5 +61,8 @@ def plan_of(
     log: Callable[[str], None] = print,
 ) -> Plan:
     """Return the plan of these instances in this order, as a profile that lists them; `mode` and `on_error` are those of all of them."""
+    for plugin in plugins:
+        if not isinstance(plugin, Plugin):
+            raise TypeError(f"plan_of() takes instances, as make_plugin() returns them, not {plugin!r}")
     tables = {plugin.name: Table("test", plugin.name, {"mode": mode, "on_error": on_error}) for plugin in plugins}
     return assemble(plugins, Role("test", tuple(tables)), Site("test", plugins=tables), log)

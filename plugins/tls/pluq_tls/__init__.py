@@ -45,6 +45,9 @@ NO_CERTIFICATE = Reject(
 )
 
 SERVERS = ("smtpd", "pop3d")
+# The settings that name a file, by role: it need not be there unless the site says so itself.
+SERVER_FILES = ("certificate", "key", "client_authorities", "client_revoked")
+FILES = {"smtpd": SERVER_FILES, "pop3d": SERVER_FILES, "remote": ("client_certificate",)}
 # Before TLS, where it is required, only these mean anything (RFC 3207 section 4).
 BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"HELP", b"STARTTLS", b"VRFY"})
 
@@ -109,9 +112,10 @@ class Tls(Plugin[Settings]):
 
     @hook
     def check(self) -> Sequence[str]:
-        """A certificate that cannot be used, or is missing where TLS is required."""
-        if self.context.role not in SERVERS:
-            return []
+        """A certificate that cannot be used, or is missing where TLS is required; any file that a setting names."""
+        missing = self.missing_files()
+        if missing or self.context.role not in SERVERS:
+            return missing
         self.load()
         if self.fault is not None:
             return [str(self.fault)]
@@ -145,9 +149,28 @@ class Tls(Plugin[Settings]):
         by_listener = self.listener is not None and session.environment.get("UCSPITLS", "").startswith("!")
         return by_listener or self.settings_for(session).required
 
+    def missing_files(self) -> list[str]:
+        """Return a sentence for each file that the site names in a setting, and that is not there."""
+        values = self.resolved.values
+        return [
+            f"{values[name].source}: tls.{name}: {self.path(values[name].value)}: there is no such file"
+            for name in FILES.get(self.context.role, ())
+            if self.is_named(name) and self.is_missing(values[name].value)
+        ]
+
+    def is_named(self, setting: str) -> bool:
+        """Say whether the site names this file itself: the usual place may be empty."""
+        value = self.resolved.values[setting]
+        return value.source != "default" and bool(value.value)
+
+    def is_missing(self, name: str) -> bool:
+        from pluq_tls.contexts import is_missing
+
+        return is_missing(self.path(name), self.context.read_file)
+
     def load(self) -> None:
         """Read the certificate of the profile. A faulty one is remembered: mail still flows, without TLS, and the log says why."""
-        if not os.path.lexists(self.path(self.settings.certificate)):
+        if not self.is_named("certificate") and self.is_missing(self.settings.certificate):
             return
         try:
             self.default = self.default_context(self.settings.ciphers)

@@ -38,6 +38,17 @@ def file_in_memory(data: bytes) -> Iterator[str]:
         os.close(fd)
 
 
+def is_missing(path: str, read_file: ReadFile) -> bool:
+    """Say whether nothing is there. The reader is asked, for we may not be allowed to enter the folder of a key."""
+    try:
+        read_file(path)
+    except FileNotFoundError:
+        return not os.path.lexists(path)
+    except OSError:
+        return False
+    return False
+
+
 def load_certificate(context: ssl.SSLContext, path: str, key_path: str, read_file: ReadFile) -> None:
     """Load key, certificate and chain. Raises ConfigError naming the file."""
     try:

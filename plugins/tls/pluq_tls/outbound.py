@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluq import Context, Defer, Delivery, Verdict
 from pluq.errors import ConfigError, ProtocolError
-from pluq_tls.contexts import VERSIONS, is_host_name, load_certificate
+from pluq_tls.contexts import VERSIONS, is_host_name, is_missing, load_certificate
 
 if TYPE_CHECKING:
     from pluq_tls import Settings
@@ -58,8 +58,8 @@ class Outbound:
                 raise ConfigError(authorities, f"no usable certificates: {error}") from error
         if self.settings.client_ciphers:
             context.set_ciphers(self.settings.client_ciphers)
-        own = f"{self.home}/{self.settings.client_certificate}"
-        if os.path.exists(own):
+        own = os.path.join(self.home, self.settings.client_certificate)
+        if not is_missing(own, self.read_file):
             load_certificate(context, own, "", self.read_file)
         return context
 

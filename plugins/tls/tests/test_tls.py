@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import ssl
@@ -71,6 +72,27 @@ def test_a_missing_certificate_is_a_fault_only_where_tls_is_required(home: Home)
     os.unlink(home.control("servercert.pem"))
     assert plugin(home).check() == []
     assert "there is no certificate" in plugin(home, required=True).check()[0]
+
+
+@pytest.mark.parametrize("setting", ["certificate", "key", "client_authorities", "client_revoked"])
+def test_a_file_that_the_site_names_has_to_be_there(home: Home, setting: str) -> None:
+    (fault,) = plugin(home, **{setting: "control/elsewhere.pem"}).check()
+    assert fault == f"test: tls.{setting}: {home.control('elsewhere.pem')}: there is no such file"
+
+
+def test_the_certificate_that_is_shown_to_other_hosts_has_to_be_there_where_it_is_named(home: Home) -> None:
+    made = make_plugin(Tls, home=home, role="remote", client_certificate="/nonexistent/c.pem")
+    assert made.check() == ["test: tls.client_certificate: /nonexistent/c.pem: there is no such file"]
+    assert make_plugin(Tls, home=home, role="remote").check() == []
+
+
+def test_a_certificate_below_a_folder_that_only_root_may_enter_is_used(home: Home) -> None:
+    made = make_plugin(Tls, home=home, certificate="/closed/servercert.pem")  # our own eyes see nothing there
+    context = dataclasses.replace(made.context, read_file=lambda path: PAIR)
+    made.context = context
+    made.start()
+    assert made.check() == []
+    assert "250 STARTTLS" in Talk(plan=plan_of(made)).say("EHLO c.example")
 
 
 def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_a_passphrase(home: Home) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pluq.dns import Resolver
+from pluq.errors import ConfigError
 from pluq.testing.dns import FakeDns
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.remote_home import WIRE, RemoteHome, make_job
@@ -46,6 +47,13 @@ async def report(home: RemoteHome, peer: SmtpPeer, **settings: Any) -> bytes:
         records = await home.deliverer(plan=plan_of(plugin), resolver=resolver).deliver(make_job())
         await resolver.close()
     return records[-1]
+
+
+def test_the_certificate_that_is_shown_may_be_named_by_a_whole_path(home: RemoteHome, tmp_path: Path) -> None:
+    (tmp_path / "own.pem").write_bytes(b"no certificate")
+    plugin = make_plugin(Tls, home=home.home, role="remote", client_certificate=f"{tmp_path}/own.pem")
+    with pytest.raises(ConfigError, match=r"own\.pem: no usable key and certificate"):
+        plugin.start()
 
 
 async def test_tls_is_used_where_it_is_offered_whoever_answers(home: RemoteHome, tmp_path: Path) -> None:
