@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ LOADING: tuple[tuple[dict[str, str], str], ...] = (
             "toml": "oops.x = 6",
         },
         "control/pluq.toml:3: mx: plugin 'oops': x: 5 at most",
+    ),
+    (
+        {
+            "body": f"{HOOK}...\n",
+            "before": "@dataclass(frozen=True)\nclass S:\n    x: int = setting(1, help='X.')\n\n",
+        },
+        "plugins/oops.py:9: {p}S is not used: class Oops(Plugin[S])",
+    ),
+    (
+        {"body": f"{HOOK}...\n", "before": "class Base(Plugin): ...\n\n"},
+        "plugins/oops.py: oops: has 2 plugin classes (Base, Oops) where one is expected",
     ),
 )
 
@@ -170,6 +182,11 @@ VERBS = (
         'b"xping"',
         "b'xping': a verb is bytes in upper case",
     ),
+    (
+        "    async def ping(self): ...",
+        'b"XPING"',
+        "the handler of XPING takes session, argument, connection",
+    ),
 )
 
 
@@ -199,3 +216,19 @@ async def test_a_verb_that_fails_is_told_with_its_line(tmp_path: Path, statement
     assert (await talk.ask("XPING")).startswith(reply)
     assert words in "".join(talk.logged)
     assert await talk.ask("NOOP") == "250 ok"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (lambda plugin: plan_of(plugin), r"plan_of\(\) takes instances, as make_plugin\(\) returns them"),
+        (lambda plugin: Talk(plan=make_plugin(plugin)), r"plan=plan_of\(make_plugin"),
+        (lambda plugin: Talk().send("NOOP"), r"say\(\) sends a line of text"),
+    ],
+)
+def test_a_wrong_call_of_the_test_kit_is_told_at_once(
+    tmp_path: Path, mistake: Callable[[Any], object], words: str
+) -> None:
+    (tmp_path / "oops.py").write_text(HEAD + CLASS.replace("{settings}", "") + HOOK + "...\n")
+    with pytest.raises(TypeError, match=words):
+        mistake(load_plugin(tmp_path / "oops.py"))

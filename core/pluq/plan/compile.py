@@ -37,6 +37,7 @@ ON_ERROR = ("defer", "skip")
 MODES = ("enforce", "shadow", "off")
 # Roles that know few hooks: what a plugin in them must have one of.
 NEEDED = {"pop3d": "pop3_"}
+VERB_ARGUMENTS = ("session", "argument", "connection")
 
 Log = Callable[[str], None]
 Watch = Callable[[chain.Step], chain.Step]
@@ -325,4 +326,8 @@ def _verb_fault(verb: Any, handler: Any) -> str | None:
         return f"{verb!r}: a verb is bytes in upper case, as b'XPING'"
     if (inspect.isfunction(handler) or inspect.ismethod(handler)) and not inspect.iscoroutinefunction(handler):
         return f"the handler of {verb.decode('ascii', 'replace')} must be async"
+    try:
+        inspect.signature(handler).bind(*VERB_ARGUMENTS)
+    except TypeError:
+        return f"the handler of {verb.decode('ascii', 'replace')} takes {', '.join(VERB_ARGUMENTS)}"
     return None

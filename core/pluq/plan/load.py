@@ -16,17 +16,18 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
 
 from pluq.config import Home
-from pluq.config.settings import declarations
+from pluq.config.settings import META, declarations
 from pluq.config.table import nearest
 from pluq.errors import ConfigError
 from pluq.hookspecs import HOOKS, PROJECT, SYNC
-from pluq.hookspecs.plugin import Plugin, hook_methods
+from pluq.hookspecs.plugin import NoSettings, Plugin, hook_methods
 
 GROUP = "pluq.plugins"
 
@@ -90,7 +91,8 @@ def _from_file(name: str, path: str) -> type[Plugin[Any]]:
         if inspect.isclass(one) and issubclass(one, Plugin) and one.__module__ == module.__name__
     ]
     if len(classes) != 1:
-        raise ConfigError(path, f"has {len(classes)} plugin classes where one is expected", None, name)
+        names = f" ({', '.join(one.__name__ for one in classes)})" if classes else ""
+        raise ConfigError(path, f"has {len(classes)} plugin classes{names} where one is expected", None, name)
     return classes[0]
 
 
@@ -128,6 +130,10 @@ def check_class(name: str, plugin: type[Plugin[Any]]) -> None:
         declarations(plugin.settings_class)
     except TypeError as error:
         raise ConfigError(where, f"plugin {name!r}: {error}", line_of(plugin.settings_class)) from error
+    forgotten = unused_settings(plugin)
+    if forgotten is not None:
+        why = f"{forgotten.__name__} is not used: class {plugin.__name__}(Plugin[{forgotten.__name__}])"
+        raise ConfigError(where, f"plugin {name!r}: {why}", line_of(plugin))
     methods = hook_methods(plugin)
     for hook_name, method in methods.items():
         problem = method_problem(hook_name, method)
@@ -141,6 +147,17 @@ def check_class(name: str, plugin: type[Plugin[Any]]) -> None:
     has_commands = plugin.cli_commands.__func__ is not Plugin.cli_commands.__func__  # type: ignore[attr-defined]  # class methods
     if not methods and not has_commands:
         raise ConfigError(where, f"plugin {name!r} has no method marked @hook, so it would do nothing", line_of(plugin))
+
+
+def unused_settings(plugin: type[Plugin[Any]]) -> type | None:
+    """Return the class of settings that stands beside a plugin which says that it has none; None where all is well."""
+    if plugin.settings_class is not NoSettings:
+        return None
+    beside = vars(sys.modules[plugin.__module__]).values()
+    classes = (one for one in beside if inspect.isclass(one) and one.__module__ == plugin.__module__)
+    return next(
+        (one for one in classes if is_dataclass(one) and any(META in part.metadata for part in fields(one))), None
+    )
 
 
 def line_of(owner: type) -> int | None:

@@ -158,6 +158,8 @@ class Talk:
         log: Callable[[str], None] | None = None,
         **session: Any,
     ) -> None:
+        if not isinstance(plan, Plan):
+            raise TypeError(f"plan= is a plan, not {plan!r}: plan=plan_of(make_plugin(...))")
         self.queue = queue or MemoryQueue()
         self.logged: list[str] = []
         self.driver = TalkDriver()
@@ -185,6 +187,8 @@ class Talk:
 
     def send(self, data: bytes) -> bytes:
         """Send bytes; return what the server says to them at once."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"send() sends bytes as they are, not {data!r}; say() sends a line of text")
         self.read()
         self._feed(data)
         return self.read()
