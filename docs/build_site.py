@@ -64,7 +64,7 @@ suppress_warnings = ["misc.highlighting_failure"]
 """
 STYLE = """\
 :root { --content: 58rem }
-.content { width: var(--content) }
+.content { width: var(--content); max-width: 100%; box-sizing: border-box }
 .content h2 { font-size: 1.5rem } .content h3 { font-size: 1.15rem }
 article table.docutils { font-size: .9rem; margin-left: 0 } article td { vertical-align: top }
 article table code { white-space: nowrap }

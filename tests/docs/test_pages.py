@@ -131,3 +131,9 @@ def test_the_table_of_patches_names_every_plugin_and_settings_that_exist() -> No
         if plugin in known:
             assert setting in (ROOT / "docs" / "settings.md").read_text().partition(f"## {plugin}\n")[2]
         assert tomllib.loads(f"value = {value}")
+
+
+def test_the_readme_installs_what_its_first_profiles_need() -> None:
+    use_it = (ROOT / "README.md").read_text().partition("## Use it")[2].partition("##")[0]
+    assert "pluq init --users --me mail.example.org --domain example.org --profile mx --profile submission" in use_it
+    assert re.search(r"pip install '\.\[all\]'", use_it)
