@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 MIB = 1 << 20
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
@@ -104,7 +105,17 @@ def why_not(kind: str) -> str | None:
         return "needs root"
     if shutil.which(MAKE[kind][0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
         return f"needs {MAKE[kind][0]}"
-    return None
+    return why_no_mounts(kind)
+
+
+@cache
+def why_no_mounts(kind: str) -> str | None:
+    """Return what keeps this machine, a container perhaps, from mounting a disk in a file."""
+    try:
+        with new_disk(kind):
+            return None
+    except subprocess.CalledProcessError as error:
+        return f"no disk in a file: {error.stderr.decode(errors='replace').strip().splitlines()[0]}"
 
 
 @contextmanager
@@ -112,9 +123,11 @@ def new_disk(kind: str, size: int = 0, options: tuple[str, ...] = ()) -> Iterato
     """A filesystem that is gone afterwards."""
     folder = tempfile.mkdtemp(prefix="pluq-disk.")
     os.chmod(folder, 0o755)
-    disk = Disk(folder, kind, size or SIZES[kind], options)
     try:
-        yield disk
+        disk = Disk(folder, kind, size or SIZES[kind], options)
+        try:
+            yield disk
+        finally:
+            disk.unmount()
     finally:
-        disk.unmount()
         shutil.rmtree(folder, ignore_errors=True)
