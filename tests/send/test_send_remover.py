@@ -18,6 +18,10 @@ def link() -> Iterator[tuple[DaemonLink, socket.socket]]:
     daemon.close()
 
 
+def ignored(notice):
+    raise AssertionError(f"nobody sent {notice}")
+
+
 def test_each_question_has_its_own_answer(link):
     made, daemon = link
     answered = []
@@ -27,10 +31,10 @@ def test_each_question_has_its_own_answer(link):
     made.write()
     assert daemon.recv(64) == b"t0 m5 t0"
     daemon.send(b"+0")
-    made.read()
+    made.read(ignored)
     assert answered == ["first"]
     daemon.send(b"+0")
-    made.read()
+    made.read(ignored)
     assert answered == ["first", "second"]
 
 
@@ -45,7 +49,7 @@ def test_questions_without_an_answer_are_asked_again_on_a_new_connection(link):
     made.write()
     assert daemon.recv(64) == b"t0"
     daemon.send(b"+0")
-    made.read()
+    made.read(ignored)
     assert answered == [1]
     daemon.close()
 
@@ -76,3 +80,24 @@ def test_what_the_daemon_does_not_take_now_waits_in_order(link):
         received += daemon.recv(64).split(b" ")
         made.write()
     assert received == [b"m%d" % number for number in range(1, count + 2)]
+
+
+def test_notices_and_answers_are_heard_in_the_order_in_which_they_came(link):
+    made, daemon = link
+    heard = []
+    made.ask(lambda: heard.append("answer"))
+    for packet in (b"n7 20\0", b"+0", b"n7 30\0"):
+        daemon.send(packet)
+    assert made.read(heard.append)
+    assert heard == [b"n7 20\0", "answer", b"n7 30\0"], (
+        "the first is about the old message with this number, the last about the new one"
+    )
+
+
+def test_what_a_daemon_said_before_it_died_is_heard(link):
+    made, daemon = link
+    heard = []
+    daemon.send(b"n7 20\0")
+    daemon.close()
+    assert not made.read(heard.append)
+    assert heard == [b"n7 20\0"]

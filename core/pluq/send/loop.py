@@ -159,12 +159,8 @@ class Sockets:
     # The queue daemon
 
     def _notices(self, _events: int) -> None:
-        notices = self._link.read()
-        if notices is None:
+        if not self._link.read(self._scheduler.noticed):
             self._lost_link()
-            return
-        for notice in notices:
-            self._scheduler.noticed(notice)
 
     def _lost_link(self) -> None:
         self._scheduler.selector.unregister(self._link)

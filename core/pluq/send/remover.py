@@ -158,10 +158,12 @@ class DaemonLink:
             return False
         return True
 
-    def read(self) -> list[bytes] | None:
-        """Return the notices that have come (`n...` and `s`), None when the daemon is gone. Answers are given on."""
+    def read(self, noticed: Callable[[bytes], None]) -> bool:
+        """Give on what has come: answers, and to `noticed` the notices (`n...` and `s`). False when the daemon is gone.
+
+        In the order in which it came: a notice before an answer is about what was in the queue by then, one behind it about what is new.
+        """
         assert self._sock is not None
-        notices = []
         view = memoryview(self._buffer)
         for _ in range(NOTICES_A_TURN):
             try:
@@ -169,15 +171,15 @@ class DaemonLink:
             except BlockingIOError:
                 break
             except OSError:
-                return None
+                return False
             if not size:
-                return None
+                return False
             packet = bytes(view[:size])
             if packet[:1] in b"+!":
                 self._answer(int(packet[1:]), packet[:1] == b"+")
             else:
-                notices.append(packet)
-        return notices
+                noticed(packet)
+        return True
 
     def _answer(self, number: int, done: bool) -> None:
         if number == NO_MESSAGE:
