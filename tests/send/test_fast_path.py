@@ -454,3 +454,70 @@ def test_alrm_finds_what_nobody_told_of(rig):
     rig.turns()
     assert rig.local.recipients == [JOE]
     assert rig.queue_is_empty()
+
+
+MANY = [b"r%d@here.example" % index for index in range(fresh.RECIPIENTS_MAX + 1)]
+
+
+def failing(_descriptor, *_arguments):
+    raise OSError(5, "I/O error")
+
+
+def test_a_sync_that_fails_is_heard_by_everybody_whose_files_it_was_for(rig, monkeypatch):
+    rig.local.answer = lambda recipient: None
+    rig.send(*MANY)
+    rig.turns()
+    rig.local.report(rig.local.open[0], b"Dno such user\n")
+    number = rig.queue(*MANY)
+    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr("pluq.send.syncing.have_syncfs", lambda: False)
+    rig.notice(number)  # in the turn in which a failure is written down
+    rig.scheduler.turn(0)
+
+    assert "todo" in rig.files(number)
+
+
+def test_a_time_that_cannot_be_set_leaves_the_message_where_it_is(rig, monkeypatch):
+    real = os.utime
+    monkeypatch.setattr(os, "utime", failing)
+    rig.local.answer = lambda recipient: b"Zlater"
+    numbers = [rig.send(JOE), rig.send(*MANY)]
+    rig.turns()
+    assert all("todo" in rig.files(number) for number in numbers)
+
+    monkeypatch.setattr(os, "utime", real)
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.sleep(2000)
+    assert rig.queue_is_empty()
+
+
+@pytest.mark.parametrize("recipients", [[JOE], MANY])
+def test_a_message_whose_todo_file_is_gone_goes_on_whatever_the_daemon_says(rig, recipients):
+    rig.remover.held = []
+    rig.local.answer = lambda recipient: b"Zlater"
+    number = rig.send(*recipients)
+    rig.turns()
+    ((_number, answered),) = rig.remover.held
+    cleaner.remove_todo(rig.layout, number)
+    answered(number, False)  # it could not sync the folder
+    rig.remover.held = None
+    rig.local.answer = lambda recipient: b"Kok"
+    rig.sleep(1000)
+
+    assert set(rig.local.recipients) == set(recipients)
+    assert rig.queue_is_empty()
+
+
+def test_files_of_an_attempt_that_failed_do_not_outlive_the_message(rig, monkeypatch):
+    monkeypatch.setattr(fresh, "WAITING_MAX", 0)
+    number = rig.queue(JOE)
+    monkeypatch.setattr(os, "fsync", failing)
+    rig.scheduler.scan.want()
+    rig.turns()
+    assert rig.files(number) == {"mess", "intd", "todo", "info", "local"}
+
+    monkeypatch.undo()
+    rig.notice(number)  # it was found before the daemon told of it
+    rig.turns()
+    assert rig.local.recipients == [JOE]
+    assert rig.queue_is_empty()

@@ -390,3 +390,89 @@ def test_a_todo_file_that_goes_while_a_new_scheduler_starts_hides_no_message(rig
 
     assert rig.local.recipients == [JOE], "once, whoever finds it"
     assert rig.queue_is_empty()
+
+
+def test_a_todo_file_that_goes_late_hides_no_message(rig):
+    number = preprocessed(rig, local=b"T" + JOE + b"\0")
+    with open(rig.layout.todo(number), "wb"):
+        pass
+    rig.scheduler.inventory.load()
+    rig.scheduler.scan.hold()  # the daemon has not answered, and is busy for longer than anybody thought
+    rig.sleep(60)
+    assert rig.local.recipients == []
+    os.unlink(rig.layout.todo(number))
+    rig.sleep(20)
+
+    assert rig.local.recipients == [JOE]
+
+
+def test_a_message_that_was_between_two_states_need_not_wait_for_a_clock_that_was_set_back(rig):
+    number = preprocessed(rig, local=b"T" + JOE + b"\0")
+    with open(rig.layout.todo(number), "wb"):
+        pass
+    rig.scheduler.inventory.load()
+    os.unlink(rig.layout.todo(number))
+    rig.clock.now -= 30 * 86400
+    os.utime(rig.layout.local(number), (rig.clock.now, rig.clock.now))
+    rig.sleep(20)
+
+    assert rig.local.recipients == [JOE]
+
+
+def test_a_list_that_cannot_be_examined_at_the_start_is_tried_once(rig, monkeypatch):
+    number = preprocessed(rig, local=b"T" + JOE + b"\0", remote=b"T" + FAR + b"\0")
+    real = os.stat
+
+    def fail(path, *arguments, **options):
+        if path in (rig.layout.local(number), f"{rig.layout.path}/local/{number % 23}/{number}"):
+            raise OSError(5, "I/O error")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", fail)
+    rig.local.answer = rig.remote.answer = lambda recipient: None
+    rig.scheduler.inventory.load()
+    rig.turns()
+    monkeypatch.setattr(os, "stat", real)
+    rig.sleep(200)
+
+    assert (rig.local.recipients, rig.remote.recipients) == ([JOE], [FAR])
+
+
+def test_deferred_messages_wait_no_longer_when_the_clock_is_set_back(rig):
+    number = preprocessed(rig, due=300, local=b"T" + JOE + b"\0")
+    rig.scheduler.inventory.load()
+    rig.clock.now -= 30 * 86400
+    rig.turns()
+    assert int(os.stat(rig.layout.local(number)).st_mtime) == rig.clock.now + 300, "for the next scheduler"
+    rig.local.answer = lambda recipient: b"Zlater"
+    rig.sleep(300)
+    assert rig.local.recipients == [JOE]
+    rig.sleep(100)
+    assert rig.local.recipients == [JOE, JOE], "a message that seems to come from the future is a new one"
+
+
+def test_a_try_during_which_the_clock_is_set_back_is_not_the_last_for_a_month(rig):
+    preprocessed(rig, local=b"T" + JOE + b"\0")
+    rig.scheduler.inventory.load()
+    rig.local.answer = lambda recipient: None
+    rig.turns()
+    rig.clock.now -= 30 * 86400
+    rig.turns()
+    rig.local.answer = lambda recipient: b"Zlater"
+    rig.turns()
+    rig.sleep(100)
+
+    assert rig.local.recipients == [JOE, JOE]
+
+
+def test_a_deliverer_that_is_given_up_while_it_reports_stops_nobody(rig):
+    rig.local.answer = lambda recipient: None
+    number = rig.send(JOE)
+    rig.turns()
+    channel = rig.scheduler.common.channels[0]
+    rig.scheduler.surroundings.work = lambda: rig.scheduler.lost(channel) if channel.reader >= 0 else None
+    rig.local.report(rig.local.open[0], b"Kok")
+    for _ in range(3):
+        rig.scheduler.turn(0)
+
+    assert rig.read("local", number) == b"T" + JOE + b"\0"

@@ -134,7 +134,7 @@ class FastPath:
     def take(self, number: int, size: int, todo: Todo, found: bool) -> bool:
         """Take up a message of `size` bytes. False: it is not for the fast path, and must be preprocessed."""
         common = self.common
-        if len(todo.recipients) > RECIPIENTS_MAX or (found and self._is_half_preprocessed(number)):
+        if len(todo.recipients) > RECIPIENTS_MAX or self._is_half_preprocessed(number, found):
             return False
         route = common.settings.routing.route
         routed = [route(recipient) for recipient in todo.recipients]
@@ -152,8 +152,10 @@ class FastPath:
             self.tried(message)
         return True
 
-    def _is_half_preprocessed(self, number: int) -> bool:
-        """Say whether a scheduler that died has left files beside todo/N. They would outlive the message if it ended here."""
+    def _is_half_preprocessed(self, number: int, found: bool) -> bool:
+        """Say whether there are files beside todo/N, of a scheduler that died or of ours. They would outlive the message if it ended here."""
+        if not (found or self._preprocessor.has_begun(number)):
+            return False  # nobody but us has seen it
         layout = self.common.layout
         paths = (layout.info(number), *(self.common.recipients_path(number, channel) for channel in CHANNELS))
         return any(os.path.lexists(path) for path in paths)

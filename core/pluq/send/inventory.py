@@ -22,7 +22,7 @@ from pluq.send.schedule import SYSTEM_FAILURE_SECONDS, Waiting
 
 LIST_PAUSE_SECONDS = 10
 BETWEEN_SECONDS = 10
-"""A former scheduler may have asked for the removal of a todo file; the queue daemon carries that out within so long."""
+"""A former scheduler may have asked for the removal of a todo file. How often to look whether the queue daemon has carried that out."""
 CHANNEL_FOLDERS = ("local", "remote")
 
 
@@ -35,8 +35,9 @@ class Inventory:
         self._ending = ending
         self._pause = pause
         self._unknown = Waiting()
-        self._between: set[int] = set()
-        """Messages that had a todo file besides info/N: the scan of todo/ takes them up, if the file is still there by then."""
+        """When to examine which of `_unclear`."""
+        self._unclear: set[int] = set()
+        """Messages that could not be examined, or had a todo file besides info/N: the scan of todo/ takes those up, if the file stays."""
         self._met: set[int] = set()
 
     def load(self) -> None:
@@ -46,19 +47,22 @@ class Inventory:
         for part in range(layout.split):
             found = {n for n in self._numbers(f"{layout.path}/info/{part}") if n % layout.split == part}
             idle = found - in_todo
-            self._between |= found & in_todo
+            for number in found & in_todo:
+                self._look_later(number, BETWEEN_SECONDS)
             known = frozenset(idle)
+            lists = []
             for channel, name in zip(CHANNELS, CHANNEL_FOLDERS, strict=True):
                 times = list(self._times(f"{layout.path}/{name}/{part}", known))
-                self._jobs.held[channel].update(number for when, number in times if when == HELD_TIME)
-                self._jobs.waiting[channel].extend(entry for entry in times if entry[0] != HELD_TIME)
+                lists.append((channel, times))
                 idle.difference_update(number for _when, number in times)
-            for number in idle:
+            for channel, times in lists:
+                clear = [entry for entry in times if entry[1] not in self._unclear]
+                self._jobs.held[channel].update(number for when, number in clear if when == HELD_TIME)
+                self._jobs.waiting[channel].extend(entry for entry in clear if entry[0] != HELD_TIME)
+            for number in idle - self._unclear:
                 self._ending.add(number)
         for waiting in self._jobs.waiting:
             waiting.arrange()
-        for number in self._between:
-            self._unknown.add(self._common.now + BETWEEN_SECONDS, number)
 
     def _numbers(self, folder: str) -> Iterator[int]:
         """Yield the message numbers among the names in a folder. Waits until it can be read."""
@@ -83,20 +87,29 @@ class Inventory:
 
     def _later(self, number: int, path: str) -> None:
         self._common.warn("unable to stat", path, "; will try again later")
-        self._unknown.add(self._common.now + SYSTEM_FAILURE_SECONDS, number)
+        self._look_later(number, SYSTEM_FAILURE_SECONDS)
+
+    def _look_later(self, number: int, seconds: int) -> None:
+        if number not in self._unclear:
+            self._unclear.add(number)
+            self._unknown.add(self._common.now + seconds, number)
 
     def work(self) -> None:
         """Examine again what could not be examined."""
         while (number := self._unknown.pop_due(self._common.now)) is not None:
-            if number not in self._met:
+            self._unclear.discard(number)
+            if number in self._met:
+                self._met.discard(number)
+            else:
                 self._examine(number)
-            self._between.discard(number)
-            self._met.discard(number)
 
     def met(self, number: int) -> None:
         """Hear that a message was found in todo/: there is no need to look for it again."""
-        if number in self._between:
+        if number in self._unclear:
             self._met.add(number)
+
+    def clock_set_back(self) -> None:
+        self._unknown.all_at(self._common.now)
 
     def wake_at(self) -> int | None:
         return self._unknown.first()
@@ -111,6 +124,7 @@ class Inventory:
                 return
             path = layout.todo(number)
             if exists(path):
+                self._look_later(number, BETWEEN_SECONDS)  # the scan has not come by yet
                 return
             for channel in CHANNELS:
                 path = self._common.recipients_path(number, channel)

@@ -29,6 +29,8 @@ from pluq.send.recipients import Records
 from pluq.send.schedule import SYSTEM_FAILURE_SECONDS, Waiting, is_last_try, next_try
 
 RETRY_NOTE_SECONDS = 10
+SLIGHT_SECONDS = 60
+"""So much longer a message may wait when the clock is set back: writing the times of all anew is not worth it."""
 
 
 class Job:
@@ -54,11 +56,15 @@ class Job:
         self.channel = channel
         self.sender = sender
         self.birth = birth
-        self.retry = next_try(birth, now, channel)
+        self.retry = self.next_try(now)
         self.last_try = is_last_try(birth, now, owner.common.settings.lifetime)
         self.references = 1
         self.undone = 0
         self.read_whole = False
+
+    def next_try(self, now: int) -> int:
+        """Return when to try again, as seen from `now`. A birth that lies ahead is of a clock that was set back: such a message is as good as new."""
+        return next_try(min(self.birth, now), now, self.channel)
 
     def reported(self, delivery: Delivery, outcome: bytes, text: bytes) -> None:
         if outcome == b"D":
@@ -90,9 +96,13 @@ class Jobs:
         for waiting in self.waiting:
             waiting.all_at(self.common.now)
 
-    def clock_set_back(self) -> None:
-        """End the pause after notes that could not be written. The times of messages stay what they are: they are on disk as well."""
+    def clock_set_back(self, seconds: int) -> None:
+        """End the pause after notes that could not be written. Messages wait as long as they would have, also for the next scheduler."""
         self._failures_retry = self.common.now
+        if seconds > SLIGHT_SECONDS:
+            for waiting in self.waiting:
+                waiting.shift(-seconds)
+            self.save()
 
     def wake_at(self) -> int | None:
         """Return when there is something to do without anybody calling."""
@@ -201,7 +211,8 @@ class Jobs:
     def finish(self, job: Job) -> None:
         """End a job that nobody holds: its recipients are done, or are tried again later."""
         path = self.common.recipients_path(job.number, job.channel)
-        when = job.retry
+        # Later than from now on only by a clock that was set back since the job began.
+        when = min(job.retry, job.next_try(self.common.now))
         if job.read_whole and not job.undone:
             try:
                 os.unlink(path)

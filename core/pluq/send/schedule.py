@@ -82,6 +82,10 @@ class Waiting:
             self.arrange()
         return {entry & NUMBER_MASK: entry >> NUMBER_BITS for entry in taken}
 
+    def shift(self, seconds: int) -> None:
+        """Let everything be due so much later."""
+        self._heap[:] = [entry + (seconds << NUMBER_BITS) for entry in self._heap]
+
     def all_at(self, when: int) -> None:
         """Let everything be due at one time."""
         self._heap[:] = sorted(when << NUMBER_BITS | entry & NUMBER_MASK for entry in self._heap)

@@ -84,7 +84,8 @@ class Scheduler:
         self._fast = fast
         common.now = int(clock())
         batch = SyncBatch(common.layout.path)
-        bounces = Bounces(common, injector, batch)
+        # With a batch of their own: who writes down what, and syncs it, must be the one to hear that this failed.
+        bounces = Bounces(common, injector, SyncBatch(common.layout.path))
         self.ending = Ending(common, bounces, remover, batch)
         self.jobs = Jobs(common, bounces, self.ending)
         self.inventory = Inventory(common, self.jobs, self.ending)
@@ -119,11 +120,12 @@ class Scheduler:
         before, self.common.now = self.common.now, int(self._clock())
         if self.common.now < before:
             self.surroundings.clock_set_back()
-            self.jobs.clock_set_back()
+            self.jobs.clock_set_back(before - self.common.now)
             self.fresh.clock_set_back()
             self.ending.all_now()
             self.scan.want()
             self.stale.clock_set_back()
+            self.inventory.clock_set_back()
 
     def wake_at(self) -> float | None:
         """Return when there is something to do without anybody calling, None for never."""
@@ -217,6 +219,8 @@ class Scheduler:
         self.selector.register(channel.reader, selectors.EVENT_READ, lambda _events: self._reports(channel))
 
     def _reports(self, channel: Channel) -> None:
+        if channel.reader < 0:
+            return  # it was given up in this turn
         was_up = channel.up
         reports = channel.read()
         if reports is None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pluq import log
 from pluq.errors import ProtocolError
 from pluq.queue.records import encode_info
-from pluq.send.common import CHANNELS, Common
+from pluq.send.common import CHANNELS, Common, exists
 from pluq.send.ending import Ending
 from pluq.send.jobs import Jobs
 from pluq.send.recipients import Records
@@ -80,7 +80,7 @@ class RecipientFile:
     def finish(self, batch: SyncBatch, due: int) -> None:
         """Write the rest, set the time of the next try, and leave the file to the batch."""
         self._flush()
-        os.utime(self._descriptor, (due, due))
+        set_time(self._descriptor, due, self._path)
         batch.add_file(self._descriptor)
         batch.add_folder(os.path.dirname(self._path))
         self._descriptor = -1
@@ -102,10 +102,15 @@ class Preprocessor:
         self._batch = batch
         self._written: list[tuple[Preprocessed, Finished]] = []
         self._leaving: dict[int, tuple[Preprocessed, Finished]] = {}
+        self._begun: set[int] = set()
 
     def knows(self, number: int) -> bool:
         """Say whether a message is on its way to S5."""
         return number in self._leaving or any(written.number == number for written, _finished in self._written)
+
+    def has_begun(self, number: int) -> bool:
+        """Say whether files of a message in todo/ may have been written, also by an attempt that failed."""
+        return number in self._begun
 
     @property
     def settled(self) -> bool:
@@ -166,7 +171,7 @@ class Preprocessor:
             elif letter == b"F":
                 sender = value
                 write(info, encode_info(sender), common.layout.info(number))
-                os.utime(info, (common.now, common.now))
+                set_time(info, common.now, common.layout.info(number))
                 common.log(log.info(number, size, sender, pid, uid))
             elif letter == b"u":
                 uid = leading_number(value)
@@ -208,7 +213,7 @@ class Preprocessor:
             self._batch.add_file(info)
             self._batch.add_folder(os.path.dirname(path))
             write(info, encode_info(sender), path)
-            os.utime(info, (birth, birth))
+            set_time(info, birth, path)
             for mark, (channel, address) in enumerate(recipients):
                 if channel not in files:
                     files[channel] = RecipientFile(self._common.recipients_path(number, channel))
@@ -244,10 +249,25 @@ class Preprocessor:
 
     def _removed(self, number: int, done: bool) -> None:
         written, finished = self._leaving.pop(number)
-        finished(written if done else None)
+        if done or self._has_left_todo(number):
+            self._begun.discard(number)
+            finished(written)
+        else:
+            finished(None)
+
+    def _has_left_todo(self, number: int) -> bool:
+        """Say whether a todo file is gone, although its owner is not sure that it will stay away.
+
+        Then there is no way back: nobody would find the message in todo/. If a crash brings the file back, its recipients are tried once more.
+        """
+        try:
+            return not exists(self._common.layout.todo(number))
+        except OSError:
+            return False
 
     def _clear(self, number: int) -> None:
-        """Remove what an earlier attempt left."""
+        """Begin: remove what an earlier attempt left."""
+        self._begun.add(number)
         for path in (
             *(self._common.recipients_path(number, channel) for channel in CHANNELS),
             self._common.layout.info(number),
@@ -280,6 +300,14 @@ def write(descriptor: int, data: bytes, path: str) -> None:
     """Write all of it. Raises StepError."""
     try:
         durable.write_all(descriptor, data)
+    except OSError as error:
+        raise StepError("trouble writing to", path) from error
+
+
+def set_time(descriptor: int, when: int, path: str) -> None:
+    """Say when a message was born, or is due. Raises StepError."""
+    try:
+        os.utime(descriptor, (when, when))
     except OSError as error:
         raise StepError("trouble writing to", path) from error
 
