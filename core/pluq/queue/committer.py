@@ -361,7 +361,7 @@ class Committer:
             return settling
         folders = {self._layout.mess_dir(held.number) for held, _answer in settling if held.ident}
         files = [fd for fd in opened.values() if fd >= 0]
-        failed = {-1, *self._sync.sync(files, sorted(folders))}
+        failed = {-1, *(self._sync.sync(files, sorted(folders)) if files else ())}
         settled = []
         for item in settling:
             held, answer = item

@@ -99,6 +99,7 @@ class Daemon:
         self._layout = QueueLayout(home.queue)
         self._pool = Pool(self._layout)
         report(recover(self._layout))
+        self._pool.empty()  # of what was needed to write messages once more
         self._committer = Committer(self._layout, self._pool, self._entered, new_journal(self._layout.pool))
         # Until our qmail-send comes: another one removes messages by qmail-clean, and we do not hear of it.
         self._committer.is_sole_remover = False

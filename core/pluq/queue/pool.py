@@ -106,16 +106,17 @@ class Pool:
         except OSError as error:
             os.close(self.fd)
             raise ConfigError(layout.pool, "another queue daemon serves this queue") from error
-        self._empty()
+        self.empty()
 
-    def _empty(self) -> None:
+    def empty(self) -> None:
+        """Remove what is nobody's: nothing is leased yet, or any more."""
         for name in os.listdir(self._layout.pool):
             if name not in SEGMENTS:
                 os.unlink(f"{self._layout.pool}/{name}")
 
     def close(self) -> None:
         """Remove the files that are nobody's and let the next daemon in."""
-        self._empty()
+        self.empty()
         os.close(self.fd)
 
     def lease(self, owner: Owner) -> Slot:
