@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pluq.migrate import rules
-from pluq.migrate.items import Items
+from pluq.migrate.facts import Facts
 from pluq.migrate.listener import Listener
 from pluq.migrate.needs import Profile
 from pluq.migrate.services import Launch, Service, Setting
@@ -21,7 +21,7 @@ class Case:
     """What the warnings are about."""
 
     survey: Survey
-    items: Items
+    facts: Facts
     listeners: list[Listener]
     profiles: list[Profile]
     clashes: list[tuple[str, str, str]]
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def fork(self) -> str:
-        return self.items.fork
+        return self.facts.fork
 
     @cached_property
     def environments(self) -> list[tuple[Service, Launch]]:
@@ -46,7 +46,7 @@ def place(setting: Setting) -> str:
 
 
 def rules_of(case: Case) -> list[rules.Rules]:
-    return case.items.rules
+    return case.facts.rules
 
 
 def port(one: Listener) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from pluq.migrate.shell import Fault, Outcome, Started, Variable
+from pluq.migrate.outcome import Fault, Outcome, Started, Variable
 
 MAX_WORDS = 5_000
 _TOKEN = re.compile(r'\s+|#[^\n]*|(?P<brace>[{}])(?=\s|$)|(?P<word>(?:"(?:\\.|[^"\\])*"|\\.|[^\s"\\])+)', re.DOTALL)

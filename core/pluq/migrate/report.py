@@ -14,7 +14,8 @@ from pluq.config.site import parse_site
 from pluq.errors import ConfigError
 from pluq.migrate import toml
 from pluq.migrate.case import Case
-from pluq.migrate.items import Items
+from pluq.migrate.facts import Facts
+from pluq.migrate.items import all_items
 from pluq.migrate.listener import Listener
 from pluq.migrate.needs import Profile
 from pluq.migrate.profiles import Catalogue, make_profiles
@@ -40,7 +41,7 @@ def installed_plugins() -> Catalogue:
 def make_report(survey: Survey, catalogue: Catalogue) -> Report:
     """Return the report; its form is that of `pluq migrate --json`."""
     profiles, clashes = make_profiles(survey, catalogue)
-    items = Items(survey, profiles, catalogue)
+    facts = Facts(survey, profiles, catalogue)
     listeners = [
         listener
         for service, launch in survey.launches
@@ -48,7 +49,7 @@ def make_report(survey: Survey, catalogue: Catalogue) -> Report:
         and (listener := Listener(survey, service, launch)).address
     ]  # fmt: skip
     kept = [(profile, [name for name in profile.ordered() if name in catalogue]) for profile in profiles]
-    case = Case(survey, items, listeners, profiles, clashes, missing_plugins(profiles, catalogue))
+    case = Case(survey, facts, listeners, profiles, clashes, missing_plugins(profiles, catalogue))
     text = toml.document(kept, _head(survey, case.missing))
     warnings = all_warnings(case)
     try:
@@ -58,7 +59,7 @@ def make_report(survey: Survey, catalogue: Catalogue) -> Report:
     return {
         "recognised": recognise(survey),
         "profiles": [_profile(profile, names) for profile, names in kept],
-        "items": [_item(item) for item in items.all()],
+        "items": [_item(item) for item in all_items(facts)],
         "warnings": warnings,
         "toml": text,
     }

@@ -16,7 +16,8 @@ from pluq.migrate import execline, superservers
 from pluq.migrate.accounts import Account, Accounts
 from pluq.migrate.chain import Chain, Step
 from pluq.migrate.filters import UNKNOWN
-from pluq.migrate.shell import Outcome, Shell, Started, Variable
+from pluq.migrate.outcome import Outcome, Started, Variable
+from pluq.migrate.shell import Shell
 from pluq.migrate.tree import FILE, FOLDER, OTHER, Tree, join
 
 MAX_SCRIPT = 256 << 10

@@ -57,7 +57,7 @@ def weak_tls(case: Case) -> Details:
         "servercipherlist",
         "clientcipherlist",
     ):
-        if case.survey.has(name) and case.items.fork_reads(name):
+        if case.survey.has(name) and case.facts.fork_reads(name):
             found = weak_ciphers(case.survey.controls[name].text)
             if found:
                 yield f"control/{name} lets {', '.join(found[:5])} in"
@@ -68,7 +68,7 @@ def weak_tls(case: Case) -> Details:
         if case.survey.has(name) and re.search(r"SSLv[23]+|TLSv1(_?[01])?(?![_.0-9])", case.survey.controls[name].line):
             yield f"control/{name}: {case.survey.controls[name].line[:40]}"
     for name in ("rsa512.pem", "dh512.pem", "rsa1024.pem", "dh1024.pem"):
-        if case.survey.has(name) and case.items.fork_reads(name):
+        if case.survey.has(name) and case.facts.fork_reads(name):
             yield f"control/{name}: {re.sub('[^0-9]', '', name)}-bit parameters; pluq does not use them"
     for one in case.listeners:
         for word in re.split(r"[,;:\s]+", one.spamdyke.get("tls-cipher-list", "")):

@@ -9,6 +9,7 @@ from pluq.migrate import rules, values
 from pluq.migrate.case import Case, Details, place, rules_of
 from pluq.migrate.dotqmail import dotqmail_files
 from pluq.migrate.fates import WHY
+from pluq.migrate.items_control import may_be_folder
 from pluq.migrate.survey import relative
 from pluq.migrate.tree import DANGLING, DENIED, FILE, FOLDER, LOOP, OTHER, OUTSIDE
 from pluq.store.users import assignments
@@ -39,7 +40,7 @@ def unreadable(case: Case) -> Details:
 def not_a_file(case: Case) -> Details:
     for path, kind in files_in_control(case):
         name = path.rpartition("/")[2]
-        if kind == OTHER or (kind == FOLDER and "/control/" in path and not case.items._is_folder(name)):
+        if kind == OTHER or (kind == FOLDER and "/control/" in path and not may_be_folder(name)):
             yield f"{relative(path)}: {WHY[kind]}"
 
 
@@ -63,7 +64,7 @@ def crlf(case: Case) -> Details:
 
 def bad_value(case: Case) -> Details:
     for control in case.survey.controls.values():
-        for line, why in values.faults(control, case.items.regular_expressions):
+        for line, why in values.faults(control, case.facts.regular_expressions):
             yield f"{relative(control.path)}:{line}: {why}"
     assign = f"{case.survey.home}/users/assign"
     if case.survey.tree.is_file(assign):
@@ -83,7 +84,7 @@ def bad_value(case: Case) -> Details:
 
 def regex_risk(case: Case) -> Details:
     for name in values.PATTERN_FILES:
-        if case.items.regular_expressions and case.survey.has(name):
+        if case.facts.regular_expressions and case.survey.has(name):
             for line in values.risky(case.survey.controls[name]):
                 yield f"control/{name}:{line}: this pattern can take exponential time"
 

@@ -25,12 +25,12 @@ def unknown_control(case: Case) -> Details:
 
     for control in case.survey.controls.values():
         name = control.name
-        if case.items.is_rules(control) or BACKUP.fullmatch(name) or name in ("fixsmtpio", "authsender", "pluq.toml"):
+        if case.facts.is_rules(control) or BACKUP.fullmatch(name) or name in ("fixsmtpio", "authsender", "pluq.toml"):
             continue
         if (
             find_control_file(name) is None
             and known.control_file(name) is None
-            and not case.items.read_by_script(control)
+            and not case.facts.read_by_script(control)
         ):
             yield f"{relative(control.path)}: nothing known reads it"
 

@@ -100,7 +100,7 @@ def defect_fixed(case: Case) -> Details:
         yield f"{place(setting)}: {name} switched off what it names"
     if fork == "jms1" and (survey.number("maxrcpt") or any(True for _ in case.every("MAXRCPT"))):
         yield "maxrcpt counted refused recipients as well, and answered 555"
-    if survey.has("tlsclients") and case.items.fork_reads("tlsclients"):
+    if survey.has("tlsclients") and case.facts.fork_reads("tlsclients"):
         yield "control/tlsclients: certificates were asked for by a renegotiation that clients refuse; now in the first handshake"
     if fork == "indimail":
         for name, setting in case.every("SRS_DOMAIN", "SRS_SECRETS", "SPFRULES", "SPFGUESS", "SPFEXP"):
@@ -183,7 +183,7 @@ def not_supported(case: Case) -> Details:
     if any(survey.has(f"suppls{channel}") for channel in range(3)):
         yield "control/suppls0: supplemental channels"
     for name in ("badmimetypes", "badloadertypes"):
-        if survey.has(name) and case.items.fork_reads(name):
+        if survey.has(name) and case.facts.fork_reads(name):
             yield f"control/{name}: refusal of attachments by their first bytes"
 
 
