@@ -16,7 +16,6 @@ Source: posix_spawn(3), pidfd_open(2).
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
@@ -26,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pluq.execvp import spawnv
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -34,7 +35,6 @@ OUTPUT_BYTES = 16384
 READ_BYTES = 4096
 # Our ends of pipes are kept clear of the numbers that programs use.
 HIGH_FD = 20
-SHELL = "/bin/sh"
 # Signals that Python or a role may ignore; a program expects them to do what they always do.
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 # How an exported function begins in the environment: an old shell runs what follows it.
@@ -145,24 +145,12 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str], folder: str, des
         came_from = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.chdir(folder)
-            return _spawn_here(argv, environment, actions)
+            return spawnv(
+                argv, environment, file_actions=actions, setsigmask=(), setsigdef=DEFAULT_SIGNALS, setpgroup=0
+            )
         finally:
             os.fchdir(came_from)
             os.close(came_from)
-
-
-def _spawn_here(argv: Sequence[str], environment: Mapping[str, str], actions: Sequence[tuple[object, ...]]) -> int:
-    def start(program: str, words: list[str]) -> int:
-        return os.posix_spawn(
-            program, words, environment, file_actions=actions, setsigmask=(), setsigdef=DEFAULT_SIGNALS, setpgroup=0
-        )
-
-    try:
-        return start(argv[0], list(argv))
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        return start(SHELL, [SHELL, *argv])  # a script without #!, as under execvp(3)
 
 
 async def run(

@@ -1,4 +1,4 @@
-"""Starting a program as execvp(3) does: its name is looked up in PATH, and a script without a #! line is run by the shell.
+"""Starting a program as execvp(3) does: a name without a slash is looked up in PATH, and a script without a #! line is run by the shell.
 
 Neither posix_spawnp nor Python's os.execvp knows such scripts, and both have an error of their own for an empty name. Here every
 failure is an OSError.
@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["execvp", "in_shell", "spawnvp"]
+__all__ = ["SHELL", "execvp", "in_shell", "spawnv", "spawnvp"]
 
 SHELL = "/bin/sh"
 
@@ -27,6 +27,17 @@ def spawnvp(argv: Sequence[str | bytes], environment: Mapping[Any, Any], **optio
         if error.errno != errno.ENOEXEC:
             raise
         return os.posix_spawn(SHELL, in_shell(words), environment, **options)
+
+
+def spawnv(argv: Sequence[str | bytes], environment: Mapping[Any, Any], **options: Any) -> int:
+    """`spawnvp` without looking in PATH: `argv` begins with a path. Raises OSError."""
+    words = _words(argv)
+    try:
+        return os.posix_spawn(words[0], words, environment, **options)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return os.posix_spawn(SHELL, [SHELL, *words], environment, **options)
 
 
 def execvp(argv: Sequence[str | bytes], path: str | None = None) -> NoReturn:

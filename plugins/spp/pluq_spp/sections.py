@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from pluq.children import SHELL
+from pluq.execvp import SHELL
 
 
 class Section(Enum):
