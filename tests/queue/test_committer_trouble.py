@@ -4,9 +4,11 @@ import os
 
 import pytest
 
+from pluq.queue import refusal
 from pluq.queue.committer import Committer
 from pluq.queue.entering import Commit
 from pluq.queue.journal import Journal
+from pluq.queue.layout import RECYCLE_BYTES
 from pluq.queue.pool import Owner, Pool
 
 
@@ -20,14 +22,66 @@ def committer(layout):
     pool.close()
 
 
-def entered(committer):
-    """Put a message into the queue; return its number."""
+def entered(committer, size=0, code=0):
+    """Hand in a message that is answered so; return its number."""
     slot = committer._pool.lease(Owner())
+    os.ftruncate(slot.mess_fd, size)
     codes = []
-    committer.add(Commit(slot, 0, 1, 2, b"Fa\0Tb\0\0", codes.append))
+    committer.add(Commit(slot, size, 1, 2, b"Fa\0Tb\0\0", codes.append))
     committer.run_group()
-    assert codes == [0]
+    assert codes == [code]
     return slot.number
+
+
+def fail_folder(monkeypatch, committer):
+    """Have syncs of todo/ fail; return how often that was tried."""
+    tries = []
+    real = os.fsync
+
+    def fail(fd):
+        if fd in committer._todo._fds.values():
+            tries.append(fd)
+            raise OSError(5, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    return tries
+
+
+def test_a_number_that_was_in_todo_for_a_moment_has_no_other_message_until_it_is_done_with(
+    committer, layout, monkeypatch
+):
+    fail_folder(monkeypatch, committer)
+    number = entered(committer, RECYCLE_BYTES + 1, refusal.WRITE_ERROR)
+    assert not os.path.exists(layout.todo(number))
+    assert os.path.exists(layout.mess(number)), "qmail-send may be delivering it"
+
+    monkeypatch.undo()
+    committer.finish(number)
+    committer.settle(0, lambda code: None)
+    committer.run_group()
+    assert not os.path.exists(layout.mess(number))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_folder_that_cannot_be_synced_is_not_tried_without_a_pause(committer, layout, monkeypatch, count):
+    monkeypatch.setattr("pluq.queue.committer.LEAVE_COUNT", 2)
+    clock = [1000.0]
+    monkeypatch.setattr("pluq.queue.committer.monotonic", lambda: clock[0])
+    numbers = [entered(committer, RECYCLE_BYTES + 1) for _ in range(count)]
+    with monkeypatch.context() as patch:
+        tries = fail_folder(patch, committer)
+        for number in numbers:
+            committer.finish(number)
+        for _ in range(100):
+            clock[0] += 0.01
+            if committer.is_due():
+                committer.run_group()
+        assert len(tries) in (1, 2)
+    clock[0] += 1.0
+    assert committer.wait_seconds() == 0
+    committer.run_group()
+    assert not any(os.path.exists(layout.mess(number)) for number in numbers)
 
 
 @pytest.mark.parametrize("by_syncfs", [True, False])

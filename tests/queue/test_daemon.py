@@ -384,7 +384,8 @@ def test_a_failed_sync_is_no_success_and_the_file_is_never_used_again(home, look
     with pytest.raises(QueueRefusal) as refused:
         submit(home, LARGE)
     assert refused.value.code == refusal.WRITE_ERROR
-    assert look().states == {}
+    left = [] if step == "syncfs" else ["S2"]  # qmail-send may have seen it in todo/
+    assert [*look().states.values()] == left
     assert names_in_pool(layout) == []
     for _ in range(3):
         submit(home, LARGE)

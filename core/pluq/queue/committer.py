@@ -52,6 +52,8 @@ __all__ = ["Committer"]
 # Messages that left may wait so long for a group whose sync they can share, or until they are so many.
 LEAVE_SECONDS = 0.05
 LEAVE_COUNT = 256
+# Those whose folder could not be synced wait so long for the next attempt.
+AGAIN_SECONDS = 1.0
 # A group is written to the journal in one piece, which has to fit into a segment.
 GROUP_BYTES = 8 << 20
 
@@ -99,6 +101,7 @@ class Committer:
         self._leaving: list[Held] = []
         self._settling: list[Settling] = []
         self._leave_at = 0.0
+        self._leave_count = LEAVE_COUNT
         self._came_at = self._left_at = 0.0
         self._is_closing = False
         self._most_idents = IDENTS
@@ -129,7 +132,7 @@ class Committer:
         return min(self._came_at + FLOW_SECONDS, self._left_at + STILL_SECONDS) - monotonic()
 
     def _may_leave(self) -> bool:
-        return len(self._leaving) >= LEAVE_COUNT or monotonic() >= self._leave_at or self._is_closing
+        return len(self._leaving) >= self._leave_count or monotonic() >= self._leave_at or self._is_closing
 
     def wait_seconds(self) -> float | None:
         """Return how long nothing will be due if nothing comes."""
@@ -272,7 +275,10 @@ class Committer:
         if commit.code != 0:
             # A file that a sync failed on is not to be trusted again, and a half-entered message must not be delivered.
             self._todo.changed(slot.todo_dir)
-            self._pool.discard(slot)
+            if commit.was_in_todo:
+                self._pool.withdraw(slot)
+            else:
+                self._pool.discard(slot)
         commit.answer(commit.code)
         if commit.code != 0:
             return
@@ -299,8 +305,9 @@ class Committer:
 
     def _leave_todo(self, finished: list[Held]) -> None:
         """Remove the envelopes of messages that are done with."""
-        if finished and not self._leaving:
-            self._leave_at = monotonic() + LEAVE_SECONDS
+        if finished:
+            soon = monotonic() + LEAVE_SECONDS
+            self._leave_at = min(self._leave_at, soon) if self._leaving else soon
         for held in finished:
             try:
                 if held.slot is None:
@@ -427,6 +434,8 @@ class Committer:
                     remove_message(self._layout, held.number)
             else:
                 self._recycle(held.slot)
+        # What is left could not be synced.
+        self._leave_at, self._leave_count = monotonic() + AGAIN_SECONDS, len(self._leaving) + LEAVE_COUNT
 
     def _recycle(self, slot: Slot) -> None:
         try:

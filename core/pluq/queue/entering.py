@@ -25,7 +25,7 @@ class Commit:
     failed; `code` says why then.
     """
 
-    __slots__ = ("answer", "code", "envelope", "pid", "size", "slot", "todo", "uid")
+    __slots__ = ("answer", "code", "envelope", "pid", "size", "slot", "todo", "uid", "was_in_todo")
 
     def __init__(self, slot: Slot, size: int, uid: int, pid: int, envelope: bytes, answer: Answer) -> None:
         self.slot = slot
@@ -36,6 +36,8 @@ class Commit:
         self.answer = answer
         self.code = 0
         self.todo = b""
+        self.was_in_todo = False
+        """qmail-send may know of it, whatever its submitter hears."""
 
     def complete(self, ident: int, has_journal: bool) -> bool:
         """Complete both files. `ident` is the message's in the journal, 0 if it does not go there."""
@@ -85,4 +87,5 @@ class Commit:
         except OSError:
             self.code = refusal.TODO_ERROR
             return False
+        self.was_in_todo = True
         return True

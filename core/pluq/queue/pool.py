@@ -170,6 +170,14 @@ class Pool:
         self._remove(slot.todo, slot.mess)
         self.release(slot)
 
+    def withdraw(self, slot: Slot) -> None:
+        """Take back a message that was in todo/ for a moment. Who has seen it there goes on delivering it, so its file and its number stay.
+
+        That is S2: they go when qmail-send is done with it, or with what is nobody's.
+        """
+        self._remove(slot.todo)
+        self.release(slot)
+
     def release(self, slot: Slot) -> None:
         """Let go of files whose message stays in the queue: they are ordinary queue files from now on."""
         self._remove(slot.pool_envelope, slot.pool_mess)
