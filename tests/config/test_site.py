@@ -49,3 +49,15 @@ def test_what_makes_no_sense_is_told_with_file_and_line(text, fault):
     with pytest.raises(ConfigError) as told:
         parse(text)
     assert str(told.value).startswith(fault)
+
+
+@pytest.mark.parametrize("key", ["concurrency", "workers"])
+def test_a_listener_that_could_serve_nobody_is_refused(key):
+    with pytest.raises(ConfigError, match=rf"pluq.toml:2: profile.x.{key}: expected a number of 1 or more"):
+        parse(f"[profile.x]\n{key} = 0\n")
+    assert getattr(parse(f"[profile.x]\n{key} = 1\n").profiles["x"], key) == 1
+
+
+def test_a_byte_order_mark_is_told_by_its_name():
+    with pytest.raises(ConfigError, match=r"pluq\.toml:1: begins with a byte order mark"):
+        parse_site("pluq.toml", b"\xef\xbb\xbf[profile.x]\n")

@@ -93,3 +93,11 @@ def test_what_a_plugin_says_of_its_settings_is_told_once_they_can_be_read(home: 
     line = f"mx: pluq.toml:3: tls.certificate: {home.control('elsewhere.pem')}: there is no such file"
     assert faults(home, text) == [line.replace(f"{home.control_dir}/", "")]
     assert faults(home, text + "tls.minimum = 1\n") == ["pluq.toml:4: profile.mx.tls.minimum: expected text in quotes"]
+
+
+def test_rules_that_a_profile_names_have_to_be_there(home: Home) -> None:
+    text = '[profile.mx]\nrules = "tcp.mx"\n[profile.two]\nextends = "mx"\n[profile.three]\n'
+    line = "pluq.toml:2: profile.mx.rules: tcp.mx is not there"
+    assert faults(home, text) == [line]
+    Path(home.control("tcp.mx.cdb")).touch()
+    assert faults(home, text) == []

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -60,6 +61,12 @@ class Core:
         return self.memory_limit << 20
 
 
+def at_least_one(number: int) -> int:
+    if number < 1:
+        raise ValueError("expected a number of 1 or more; leave it out for the usual one")
+    return number
+
+
 @dataclass(frozen=True)
 class Listening:
     """[profile.NAME]: a listener."""
@@ -73,6 +80,7 @@ class Listening:
     rules: str = setting("", help="The rules (tcprules), in control unless it begins with /; none: tcp.PROTOCOL.")
     concurrency: int | None = setting(
         None,
+        parse=at_least_one,
         unit="connections",
         help="Connections at once; none: control/concurrencyincoming, else as the protocol has it.",
     )
@@ -80,7 +88,9 @@ class Listening:
     per_address: int = setting(
         50, unit="connections", help="Connections at once of one address, this machine excepted; 0: any number."
     )
-    workers: int | None = setting(None, unit="processes", help="Processes that serve it; none: one for two processors.")
+    workers: int | None = setting(
+        None, parse=at_least_one, unit="processes", help="Processes that serve it; none: one for two processors."
+    )
     checkpassword: tuple[str, ...] = setting(
         CHECKPASSWORD, help="POP3: the command of a login, a checkpassword program and what it runs."
     )
@@ -162,6 +172,8 @@ def parse_site(path: str, data: bytes) -> Site:
 
 def read_document(path: str, data: bytes) -> Table:
     """Return the text as one table with its lines. Raises ConfigError with the line where it is no TOML."""
+    if data.startswith(BOM_UTF8):
+        raise ConfigError(path, "begins with a byte order mark, as some editors write it; save it without", 1)
     try:
         text = data.decode("utf-8")
         document = tomllib.loads(text)

@@ -83,7 +83,7 @@ def faults(home: Home, keys: str | None = None) -> list[str]:
                 yield plan
 
     site, broken = examine(home, compiled)
-    found = [str(fault) for fault in (*broken, *shared_ports(site), *closed_doors(home, site), *unused_tables(site))]
+    found = [str(fault) for fault in (*broken, *shared_ports(site), *missing_rules(home, site), *unused_tables(site))]
     for name, plan in plans(home, site, keys):
         if isinstance(plan, Plan) and name not in unusable:
             found += (f"{name}: {fault}" for fault in plugin_faults(plan))
@@ -139,12 +139,17 @@ def shared_ports(site: Site) -> Iterator[ConfigError]:
             owners[address] = profile.name
 
 
-def closed_doors(home: Home, site: Site) -> Iterator[ConfigError]:
-    """Yield a fault for each QMQP profile without rules: its clients may do everything, so nobody would be let in."""
+def missing_rules(home: Home, site: Site) -> Iterator[ConfigError]:
+    """Yield a fault for rules that a profile names and that are not there; and for a QMQP profile without, which would let nobody in."""
     for profile in site.profiles.values():
         rules = profile.rules_path(home)
-        if profile.protocol == "qmqp" and not (os.path.exists(rules) or os.path.exists(f"{rules}.cdb")):
+        if os.path.exists(rules) or os.path.exists(f"{rules}.cdb"):
+            continue
+        if profile.protocol == "qmqp":
             yield profile.tables[-1].error(None, f"nobody may connect, for there are no rules in {rules}")
+        elif profile.rules:
+            holder = next(table for table in reversed(profile.tables) if "rules" in table.values)
+            yield holder.error("rules", f"{rules} is not there")
 
 
 def unused_tables(site: Site) -> Iterator[ConfigError]:

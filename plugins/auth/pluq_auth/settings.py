@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pluq import setting
+from pluq.config.table import nearest
+
+MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
 
 
 def is_zero(text: str) -> bool:
@@ -21,6 +24,14 @@ def is_set(text: str) -> bool:
     return True
 
 
+def mechanism(text: str) -> str:
+    """Return a mechanism in upper case. Raises ValueError for one that nothing here speaks."""
+    name = text.upper()
+    if name not in MECHANISMS:
+        raise ValueError(f"{text!r} is none of {', '.join(MECHANISMS)}{nearest(name, MECHANISMS)}")
+    return name
+
+
 @dataclass(frozen=True)
 class Settings:
     smtpauth: str | None = setting(
@@ -28,7 +39,7 @@ class Settings:
         env="SMTPAUTH",
         help="What to offer, in the words of patched qmail: -, '', cram, +cram, and ! to require it.",
     )
-    mechanisms: tuple[str, ...] = setting((), help="What to offer; empty: what the back end can do.")
+    mechanisms: tuple[str, ...] = setting((), parse=mechanism, help="What to offer; empty: what the back end can do.")
     required: bool = setting(False, env="REQUIRE_AUTH", parse_env=is_set, help="Refuse MAIL before a login.")
     without_tls: bool = setting(False, env="FORCETLS", parse_env=is_zero, help="Offer it before TLS too (FORCETLS=0).")
     program: tuple[str, ...] = setting((), help="The checkpassword program and its arguments.")

@@ -27,6 +27,7 @@ from pluq_auth.binding import TYPE, binding_of, end_point
 from pluq_auth.cdb import parse_entry
 from pluq_auth.limits import Failures
 from pluq_auth.passwd import passwd
+from pluq_auth.settings import mechanism
 from pluq_auth.shared import SETS, SIZE, WAYS, SharedFailures
 
 OK = "235 ok, go ahead (#2.0.0)"
@@ -341,3 +342,9 @@ async def test_a_plugin_with_a_folder_shares_its_count_and_one_without_still_cou
     await other.start()
     assert isinstance(other.failures, Failures)
     assert log == []
+
+
+def test_a_mechanism_is_one_that_there_is_in_either_case() -> None:
+    assert mechanism("cram-md5") == "CRAM-MD5"
+    with pytest.raises(ValueError, match=r"'CRAM_MD5' is none of PLAIN, .*; did you mean 'CRAM-MD5'\?"):
+        mechanism("CRAM_MD5")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,6 +110,14 @@ class RcptCheck(Plugin[Settings]):
         self.existence: Existence | None = None
         self.chkuser: Chkuser | None = None
         self._files: dict[str, Fresh[Any]] = {}
+
+    @hook
+    def check(self) -> Sequence[str]:
+        """A program that is not there would turn every recipient away."""
+        program = self.settings.program
+        if not program or os.access(os.path.join(self.context.home.path, program), os.X_OK):
+            return []
+        return [f"{self.resolved.values['program'].source}: rcptcheck.program: {program} cannot be run"]
 
     @hook
     def start(self) -> None:

@@ -389,3 +389,11 @@ class TestConformance(Conformance):
 
     def make(self) -> Any:
         return make_plugin(RcptCheck, home=self.home)
+
+
+def test_a_program_that_cannot_be_run_is_told_before_it_turns_everybody_away(tmp_path: Path) -> None:
+    home = Home(str(tmp_path))
+    assert make_plugin(RcptCheck, home=home).check() == []
+    assert make_plugin(RcptCheck, home=home, program="/bin/true").check() == []
+    (fault,) = make_plugin(RcptCheck, home=home, program="bin/nothere").check()
+    assert fault == "test: rcptcheck.program: bin/nothere cannot be run"
