@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from bench import report
 from bench.peers import Peer
 from bench.processes import pss_bytes
-from bench.setups import NAMES, SETUPS, missing
+from bench.setups import NAMES, SETUPS, missing, unusable
 from bench.workloads import SOURCE, WARM_UP, WORKLOADS, Result, Workload
 
 from pluq.testing.ports import free_port
@@ -85,7 +85,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def available(setup: str, name: str, folder: str) -> bool:
-    why = missing(SETUPS[setup][name], folder)
+    kind = SETUPS[setup][name]
+    why = missing(kind) or unusable(kind, folder)
     if why:
         progress(f"{setup} without {name}: {why}")
     return why is None

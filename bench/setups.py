@@ -24,8 +24,8 @@ PROGRAMS = {
 }
 
 
-def missing(kind: type[Peer], folder: str) -> str | None:
-    """Return why a peer cannot take part here, with its queue and mailboxes in this folder; None if it can."""
+def missing(kind: type[Peer]) -> str | None:
+    """Return why a peer cannot take part here, None if it can."""
     absent = [program for program in PROGRAMS.get(kind, ()) if not os.path.exists(program)]
     if absent:
         return f"{absent[0]} is missing"
@@ -33,8 +33,11 @@ def missing(kind: type[Peer], folder: str) -> str | None:
         return "needs root and Debian's postfix"
     if kind is variants.PluqFiltered and os.geteuid() != 0:
         return "needs root: it gets a name server of its own"
-    if kind is variants.SyncedPostfix:
-        return variants.why_names_cannot_be_synced(folder)
     if kind is Qmail and not os.environ.get("BENCH_QMAIL"):
         return "BENCH_QMAIL does not name a qmail home"
     return None
+
+
+def unusable(kind: type[Peer], folder: str) -> str | None:
+    """Return why a peer cannot have its queue and mailboxes in this folder, None if it can."""
+    return variants.why_names_cannot_be_synced(folder) if kind is variants.SyncedPostfix else None
