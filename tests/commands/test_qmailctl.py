@@ -31,6 +31,15 @@ echo %(name)s >>"$PLUQ_HOME/notes/programs"
 """
 
 
+# The lock is not to be that of this machine.
+CTL = """
+import sys
+from pluq.commands import qmailctl
+qmailctl.SUBSYS_LOCK = %r
+sys.exit(qmailctl.main())
+"""
+
+
 @dataclass
 class Stack:
     home: Path
@@ -51,11 +60,20 @@ class Stack:
 
     def ctl(self, *arguments: str) -> tuple[int, str]:
         environment = {**os.environ, "PLUQ_HOME": str(self.home), "PLUQ_SERVICES": str(self.services)}
-        command = [sys.executable, "-c", "import sys; from pluq.commands.qmailctl import main; sys.exit(main())"]
+        command = [sys.executable, "-c", CTL % str(self.home / "subsys" / "qmail")]
         done = subprocess.run(
             [*command, *arguments], env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
         )
         return done.returncode, done.stdout
+
+
+@pytest.fixture(autouse=True)
+def subsys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the lock is in the process of the test."""
+    folder = tmp_path / "subsys"
+    folder.mkdir()
+    monkeypatch.setattr(qmailctl, "SUBSYS_LOCK", str(folder / "qmail"))
+    return folder
 
 
 def make_home(base: Path) -> Path:
@@ -177,6 +195,24 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(service, "SCAN_FOLDERS", ())
     monkeypatch.setattr(service, "SYSTEMD_RUNS", str(tmp_path))
     return notes
+
+
+def test_the_lock_tells_init_scripts_that_qmail_was_started_by_one(
+    systemd: Path, subsys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb, is_there in (("start", True), ("stop", False)):
+        monkeypatch.setattr("sys.argv", ["qmailctl", verb])
+        assert qmailctl.main() == 0
+        assert (subsys / "qmail").exists() is is_there
+
+
+def test_services_start_where_the_lock_cannot_be_made(
+    systemd: Path, subsys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (subsys / "qmail").mkdir()
+    monkeypatch.setattr("sys.argv", ["qmailctl", "start"])
+    assert qmailctl.main() == 0
+    assert capsys.readouterr().err == f"qmailctl: {subsys}/qmail: Is a directory\n"
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,14 @@ def run_program(home: Home, name: str) -> bool:
 
 
 def touch_lock() -> None:
-    if os.path.isdir(os.path.dirname(SUBSYS_LOCK)):
+    if not os.path.isdir(os.path.dirname(SUBSYS_LOCK)):
+        return
+    try:
         with open(SUBSYS_LOCK, "ab"):
             os.utime(SUBSYS_LOCK)
+    except OSError as error:
+        # The services run all the same.
+        sys.stderr.write(f"qmailctl: {SUBSYS_LOCK}: {error.strerror}\n")
 
 
 def remove_lock() -> None:
