@@ -118,8 +118,10 @@ def test_a_taken_port_changes_nothing_and_is_told_with_its_line(listening, until
     stack.send("as before")
     stack.wait_mail("as before")
 
+    assert "the configuration was read again" not in stack.told()
     reload(stack)  # the stranger has gone
     until(lambda: answers(taken) and answers(free) and refuses(stack.port), stack.told)
+    until(lambda: "the configuration was read again" in stack.told(), stack.told)
 
 
 def test_a_port_may_leave_and_come_back_at_once(listening, until):

@@ -233,6 +233,7 @@ class Stack:
         try:
             if configuration_is_sound(self._home, self._ids):
                 roles = self.roles()
+                log.say("pluq serve", "the configuration was read again")
                 self._tell_what_waits()
                 return roles
         except ConfigError as error:
