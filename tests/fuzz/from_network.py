@@ -54,7 +54,7 @@ def addresses(data: bytes) -> None:
         if box and not set(found) & {0, 10, 13} and not set(domain) & set(b'\\">@'):
             again = address.parse_path(b"<" + address.quote(found) + b">")[0]
             assert again == found or found.startswith(b"@"), (found, again)
-    address.address_literal(address.split_domain(data)[1] or b"")
+    address.address_literal(data.rpartition(b"@")[2])
     verp_sender(data, b"x@example.org")
     bounce_target(data)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pluq.mail.address import address_literal, parse_parameters, parse_path, quote, quote_box, split_domain
+from pluq.mail.address import address_literal, parse_parameters, parse_path, quote, quote_box
 
 
 def addrparse(argument):
@@ -147,9 +147,3 @@ def test_what_touches_the_address_is_no_parameter():
     assert parse_parameters(parse_path(b"FROM:<a@b>SIZE=1000")[1]) == {}
     assert parse_parameters(parse_path(b"FROM:a@b SIZE=1000")[1]) == {b"SIZE": b"1000"}
     assert parse_parameters(parse_path(b'FROM:<"a"@b> SIZE=1000')[1]) == {b"SIZE": b"1000"}
-
-
-def test_domain_is_after_the_last_at():
-    assert split_domain(b"a@b@c") == (b"a@b", b"c")
-    assert split_domain(b"a@") == (b"a", b"")
-    assert split_domain(b"a") == (b"a", None)

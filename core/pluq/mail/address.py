@@ -75,12 +75,6 @@ def parse_parameters(rest: bytes) -> dict[bytes, bytes | None]:
     return parameters
 
 
-def split_domain(address: bytes) -> tuple[bytes, bytes | None]:
-    """Return what stands before and after the last @; the domain is None where there is no @."""
-    local, at, domain = address.rpartition(b"@")
-    return (local, domain) if at else (address, None)
-
-
 def address_literal(domain: bytes) -> str | None:
     """Return the address in a domain of the form [1.2.3.4], None for any other. Numbers wrap at 256, as in qmail."""
     match = _LITERAL.fullmatch(domain)
