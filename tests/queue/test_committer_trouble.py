@@ -108,3 +108,27 @@ def test_a_message_file_that_cannot_be_opened_keeps_its_message_in_todo_and_stop
     committer.settle(number, answers.append)
     committer.run_group()
     assert answers == [53, 0]
+
+
+@pytest.mark.parametrize("kind", ["mess", "todo"])
+def test_a_name_that_somebody_else_has_is_left_to_him(committer, layout, kind):
+    slot = committer._pool.lease(Owner())
+    path = getattr(layout, kind)(slot.number)
+    with open(path, "wb") as file:
+        file.write(b"restored from a copy")
+    codes = []
+    committer.add(Commit(slot, 0, 1, 2, b"Fa\0Tb\0\0", codes.append))
+    committer.run_group()
+    assert codes == [refusal.MESS_ERROR if kind == "mess" else refusal.TODO_ERROR]
+    with open(path, "rb") as file:
+        assert file.read() == b"restored from a copy"
+    assert not os.path.exists(layout.todo(slot.number) if kind == "mess" else layout.mess(slot.number))
+
+
+def test_what_is_about_to_leave_is_not_removed_as_stale_before_its_name_is_gone_for_good(committer, layout):
+    number = entered(committer, RECYCLE_BYTES + 1)
+    committer.finish(number)
+    committer.run_group()
+    assert not os.path.exists(layout.todo(number))
+    committer.remove_stale(number)  # a clock that jumped makes every file old
+    assert os.path.exists(layout.mess(number)), "or another message had the number, and its envelope after a crash"

@@ -81,7 +81,7 @@ def test_a_worker_gets_no_more_leases_than_it_may_have(layout, monkeypatch):
         for fd in fds:
             os.close(fd)
     assert kinds == [b"n"] * 100 + [b"e"]
-    worker.close(pool.discard)
+    worker.close(pool.release)
     far.close()
     pool.close()
 
@@ -95,6 +95,6 @@ def test_an_endless_envelope_is_cut_off(layout):
     with pytest.raises(ProtocolError, match="too long"):
         for _ in range(MAX_ENVELOPE // (1 << 20) + 1):
             worker.take(memoryview(part))
-    worker.close(pool.discard)
+    worker.close(pool.release)
     far.close()
     pool.close()

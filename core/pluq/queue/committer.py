@@ -277,8 +277,10 @@ class Committer:
             self._todo.changed(slot.todo_dir)
             if commit.was_in_todo:
                 self._pool.withdraw(slot)
-            else:
+            elif commit.was_in_mess:
                 self._pool.discard(slot)
+            else:
+                self._pool.release(slot)  # a name that is there is somebody else's
         commit.answer(commit.code)
         if commit.code != 0:
             return
@@ -335,11 +337,13 @@ class Committer:
             self._todo.changed(self._layout.todo_dir(held.number))
 
     def remove_stale(self, number: int) -> None:
-        """Remove a message file that qmail-send saw without todo/N and info/N, unless it is ours or has become a message.
+        """Remove a message file that qmail-send saw without todo/N and info/N, unless it is ours, or has become a message,
+        or is one whose todo file may come back yet.
 
         It saw that a moment ago, and its clock may have jumped: then every file is old, also one that is just being committed.
         """
-        if self._pool.holds(number) or os.path.lexists(self._layout.todo(number)):
+        is_leaving = any(held.number == number for held in self._leaving)
+        if is_leaving or self._pool.holds(number) or os.path.lexists(self._layout.todo(number)):
             return
         with contextlib.suppress(OSError):
             remove_message(self._layout, number)

@@ -281,7 +281,7 @@ class Daemon:
         self._selector.unregister(worker.sock)
         # A new list: the loop may be going over the old one.
         self._workers = [other for other in self._workers if other is not worker]
-        worker.close(self._pool.discard)
+        worker.close(self._pool.release)
 
     # Sessions of local users
 

@@ -25,7 +25,7 @@ class Commit:
     failed; `code` says why then.
     """
 
-    __slots__ = ("answer", "code", "envelope", "pid", "size", "slot", "todo", "uid", "was_in_todo")
+    __slots__ = ("answer", "code", "envelope", "pid", "size", "slot", "todo", "uid", "was_in_mess", "was_in_todo")
 
     def __init__(self, slot: Slot, size: int, uid: int, pid: int, envelope: bytes, answer: Answer) -> None:
         self.slot = slot
@@ -36,7 +36,7 @@ class Commit:
         self.answer = answer
         self.code = 0
         self.todo = b""
-        self.was_in_todo = False
+        self.was_in_mess = self.was_in_todo = False
         """qmail-send may know of it, whatever its submitter hears."""
 
     def complete(self, ident: int, has_journal: bool) -> bool:
@@ -78,6 +78,7 @@ class Commit:
         except OSError:
             self.code = refusal.MESS_ERROR
             return False
+        self.was_in_mess = True
         return True
 
     def link_envelope(self) -> bool:

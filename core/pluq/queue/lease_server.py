@@ -164,12 +164,12 @@ class Worker(Owner):
             self.blocked.popleft()
         return True
 
-    def close(self, discard: Callable[[Slot], None]) -> None:
+    def close(self, release: Callable[[Slot], None]) -> None:
         """The connection has ended: files that hold no message go; messages under way are finished without an answer."""
         self.alive = False
         self.sock.close()
         for slot in (*self.free, *(slot for slot, _qp in self._leased.values())):
-            discard(slot)
+            release(slot)
         self.free.clear()
         self._leased.clear()
 

@@ -166,8 +166,8 @@ class Pool:
                 continue
 
     def discard(self, slot: Slot) -> None:
-        """Remove the files of a message that is not in the queue under all their names, and never use them again."""
-        self._remove(slot.todo, slot.mess)
+        """Remove the files of a message that is in mess/ alone, and never use them again."""
+        self._remove(slot.mess)
         self.release(slot)
 
     def withdraw(self, slot: Slot) -> None:
@@ -179,7 +179,7 @@ class Pool:
         self.release(slot)
 
     def release(self, slot: Slot) -> None:
-        """Let go of files whose message stays in the queue: they are ordinary queue files from now on."""
+        """Let go of files: those of a message are ordinary queue files from now on, others are gone."""
         self._remove(slot.pool_envelope, slot.pool_mess)
         slot.close()
         slot.owner.forget(slot)
@@ -189,14 +189,14 @@ class Pool:
         if slot.owner.alive and not has_other_users(slot.mess_fd):
             slot.owner.free.append(slot)
         else:
-            self.discard(slot)
+            self.release(slot)
 
     def give_back(self, slot: Slot) -> None:
         """Take back a lease that came to nothing; a large file goes, so that the pool stays small."""
         if os.fstat(slot.mess_fd).st_size <= RECYCLE_BYTES:
             slot.owner.free.append(slot)
         else:
-            self.discard(slot)
+            self.release(slot)
 
 
 def has_other_users(fd: int) -> bool:
