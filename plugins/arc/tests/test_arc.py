@@ -26,6 +26,7 @@ from pluq.testing.conformance import Conformance
 from pluq.testing.dns import FakeDns, Fault
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.remote_home import RemoteHome, make_job
+from pluq.testing.signatures import key_record
 from pluq.testing.smtp_peer import SmtpPeer
 from pluq.testing.smtp_session import Talk
 from pluq_arc import Arc
@@ -40,12 +41,8 @@ PEM = RSA.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEn
 MESSAGE = b"From: Joe <joe@good.test>\nTo: list@one.test\nSubject: hello\n\nfirst\n\nlast\n"
 
 
-def record(key: SigningKey) -> str:
-    return f"v=DKIM1; k={key.kind}; p={base64.b64encode(key.public_octets()).decode()}"
-
-
 ZONE: Mapping[str, Any] = {
-    f"{key.selector}._domainkey.{host}.test": [("TXT", record(key))]
+    f"{key.selector}._domainkey.{host}.test": [("TXT", key_record(key))]
     for host in ("one", "two", "three")
     for key in (RSA, FAST)
 }
@@ -345,7 +342,7 @@ async def test_what_a_stranger_sent_is_sealed_with_what_was_found(tmp_path: Path
     assert (
         b"ARC-Authentication-Results: i=1; mx.here.test; spf=pass smtp.mailfrom=joe@good.test;\n\tarc=none\n" in message
     )
-    zone = {"s._domainkey.here.test": [("TXT", record(RSA))]}
+    zone = {"s._domainkey.here.test": [("TXT", key_record(RSA))]}
     assert await verify(message, zone) == Outcome("pass", "here.test")
 
 
@@ -452,7 +449,7 @@ async def test_from_a_stranger_to_another_host_the_chain_grows(tmp_path: Path) -
         records = await home.deliverer(plan=plan_of(plugin)).deliver(make_job(queued))
     assert records[-1].startswith(b"K")
     received = peer.messages[0].replace(b"\r\n", b"\n").removesuffix(b".\n")
-    zone = {**ZONE, "s._domainkey.here.test": [("TXT", record(RSA))]}
+    zone = {**ZONE, "s._domainkey.here.test": [("TXT", key_record(RSA))]}
     assert await verify(received, zone) == Outcome("pass", "here.test")
 
 
