@@ -40,8 +40,8 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_there_are_listings_to_run() -> None:
-    assert len(PLUGINS) == 10
-    assert len(TESTS) == 3
+    assert len(PLUGINS) == 11
+    assert len(TESTS) == 4
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -314,9 +314,10 @@ def forward_envelope(delivery: Delivery, environment: Mapping[str, str]) -> Verd
 
 
 def observe(event: Mapping[str, Any]) -> None:
-    """One event: a verdict, an error, a delivery, a change of state. Never slow the caller down.
+    """One event; `event["event"]` says which. Never slow the caller down.
 
-    A verdict ("verdict": plugin, hook, verdict, shadow) and a failure ("plugin_error": plugin, hook, error) have in `given` what the hook was given.
+    "verdict": plugin, hook, verdict, shadow. "plugin_error": plugin, hook, error. Both have in `given` what the hook was given. In `[remote]` also
+    "remote_delivery": delivery, outcome ("K", "Z" or "D", as qmail-remote reports it), text. Local deliveries and what the queue does are in the log.
     """
 
 
