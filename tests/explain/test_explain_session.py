@@ -69,6 +69,36 @@ def test_every_hook_is_timed(site, ask):
     assert all(0 <= hook["ms"] < 60_000 for hook in hooks)
 
 
+EDITOR = """
+from pluq import Plugin, Recipient, hook
+
+class Editor(Plugin):
+    name = "editor"
+
+    @hook
+    def message_edit(self, message, transaction):
+        message.set_field(b"Subject: [x] " + message.get("Subject"))
+        message.replace_body(b"other\\n")
+        transaction.recipients.append(Recipient(b"ann@example.org"))
+
+    @hook
+    def message_sign(self, message):
+        pass
+"""
+
+
+def test_what_a_plugin_makes_of_a_message_is_shown(site, ask):
+    site.file("home/plugins/editor.py", EDITOR)
+    site.control("pluq.toml", '[profile.mx]\nplugins = ["editor"]\n')
+    found = ask("--session", str(site.file("client", CLIENT)), "--no-dns")
+    said = {hook["hook"]: hook["said"] for hook in turns(found.answer)["."]["hooks"]}
+    assert said == {
+        "message_edit": "changes - Subject: hi; + Subject: [x] hi; the body: 6 bytes to 6;"
+        " the recipients: joe@example.org, ann@example.org",
+        "message_sign": "no opinion",
+    }
+
+
 def test_replies_of_plugins_are_named_also_when_they_stand(site, ask):
     watched(site)
     client = CLIENT.replace("Subject: hi", "Subject: spam").replace(

@@ -8,8 +8,9 @@ The first form follows mail for ADDRESS from the connection to its mailbox or to
 file with its line, or a plugin with its hook. Without --from the sender is <>, without --ip the client is a stranger; --profile is the first one
 that takes SMTP. --user goes on as if that user had logged in. DNS is asked as a delivery would ask it, unless --no-dns.
 
-The second form says the lines of FILE to the profile's session with all its plugins, and shows each reply, what made it, and how long each
-plugin took. FILE has `C:` and `S:` lines, or just what a client sends. A reply that differs from a recorded `S:` is marked.
+The second form says the lines of FILE to the profile's session with all its plugins, and shows each reply, what made it, what a plugin makes
+of the message, and how long each plugin took. FILE has `C:` and `S:` lines, or just what a client sends. A reply that differs from a recorded
+`S:` is marked.
 
 Exit 0: would be taken and delivered (all replies as recorded); 1: refused (a reply differs); 75: put off; 100: wrong usage; 111: trouble.
 """

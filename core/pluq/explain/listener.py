@@ -7,21 +7,28 @@ the message on (queue_submit, queue_open) are not asked at all: nothing is accep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
-from pluq.hookspecs import Accept, Defer, Disconnect, Later, Reject, reply_line
+from pluq.hookspecs import Accept, Defer, Disconnect, Later, Message, Reject, Transaction, reply_line
 from pluq.plan.chain import Step as HookStep
 
 NOTHING = "no opinion"
 INERT = frozenset({"queue_submit", "queue_open"})
+# Hooks that change what they are given; what they return is often nothing.
+EDITING = frozenset({"message_edit", "message_sign"})
+MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One call of one plugin. `seconds` is the time that it took, `place` the line that enables or sets the plugin."""
+    """One call of one plugin.
+
+    `seconds` is the time that it took, `place` the line that enables or sets the plugin, `changes` what it made of the message, in words.
+    """
 
     plugin: str
     hook: str
@@ -30,6 +37,7 @@ class Heard:
     seconds: float
     shadow: bool = False
     place: str = ""
+    changes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,7 +63,7 @@ class Heard:
             return f"failed: {type(self.error).__name__}: {self.error}".rstrip(": ")
         answer = self.answer
         if answer is None or answer in ((), [], {}):
-            return NOTHING
+            return f"changes {'; '.join(self.changes)}" if self.changes else NOTHING
         if isinstance(answer, Accept):
             return "takes it, although rcpthosts does not list it" if answer.relay else "accepts"
         word = "would say" if self.shadow else "says"
@@ -74,6 +82,39 @@ def shown(value: Any) -> str:
     return f"{method}={value.result}" if method is not None else str(value)
 
 
+@dataclass(frozen=True)
+class View:
+    """What a plugin may change of a message: its fields, its body, who gets it."""
+
+    fields: tuple[bytes, ...] = ()
+    body: bytes = b""
+    recipients: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> View:
+        """Return the view of what a hook was given, by the names of its parameters."""
+        message: Message | None = given.get("message")
+        transaction: Transaction | None = given.get("transaction")
+        recipients = tuple(one.address for one in transaction.recipients) if transaction is not None else ()
+        if message is None:
+            return cls(recipients=recipients)
+        return cls(tuple(message.header()), b"".join(message.body_chunks()), recipients)
+
+    def changes_to(self, now: View) -> Iterator[str]:
+        """Yield each difference in words."""
+        yield from (f"- {field_shown(one)}" for one in self.fields if one not in now.fields)
+        yield from (f"+ {field_shown(one)}" for one in now.fields if one not in self.fields)
+        if self.body != now.body:
+            yield f"the body: {len(self.body)} bytes to {len(now.body)}"
+        if self.recipients != now.recipients:
+            yield f"the recipients: {', '.join(shown(one) for one in now.recipients) or 'nobody'}"
+
+
+def field_shown(raw: bytes) -> str:
+    text = " ".join(shown(raw).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 class Listener:
     """The watch of a plan; `take` gives what was asked since it was last called. `place_of` tells where a plugin was enabled."""
 
@@ -88,7 +129,10 @@ class Listener:
     def __call__(self, step: HookStep) -> HookStep:
         if step.hook == "smtp_verbs":
             return replace(step, function=lambda: self._verbs(step))
-        return replace(step, function=self._listened(step.plugin, step.hook, step.function, step.waits, step.shadow))
+        return replace(
+            step,
+            function=self._listened(step.plugin, step.hook, step.function, step.waits, step.shadow, step.parameters),
+        )
 
     def _verbs(self, step: HookStep) -> Mapping[bytes, Callable[..., Any]]:
         verbs: Mapping[bytes, Callable[..., Any]] = step.function()
@@ -98,32 +142,43 @@ class Listener:
         }
 
     def _listened(
-        self, plugin: str, hook: str, function: Callable[..., Any], waits: bool, shadow: bool
+        self,
+        plugin: str,
+        hook: str,
+        function: Callable[..., Any],
+        waits: bool,
+        shadow: bool,
+        parameters: Sequence[str] = (),
     ) -> Callable[..., Any]:
-        def note(began: float, answer: Any, error: BaseException | None) -> None:
-            seconds = time.perf_counter() - began
-            self._heard.append(Heard(plugin, hook, answer, error, seconds, shadow, self.place_of(plugin)))
+        @contextmanager
+        def listening(given: Sequence[Any]) -> Iterator[list[Any]]:
+            """Note one call; the block puts the answer into the list."""
+            by_name = dict(zip(parameters, given, strict=False)) if hook in EDITING else {}
+            before = View.of(by_name)
+            answers: list[Any] = []
+            fault: BaseException | None = None
+            began = time.perf_counter()
+            try:
+                yield answers
+            except BaseException as error:
+                fault = error
+                raise
+            finally:
+                seconds = time.perf_counter() - began
+                changes = tuple(before.changes_to(View.of(by_name)))
+                answer = answers[0] if answers else None
+                self._heard.append(Heard(plugin, hook, answer, fault, seconds, shadow, self.place_of(plugin), changes))
 
         @wraps(function)
         async def ask_waiting(*given: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                answer = None if hook in INERT else await function(*given)
-            except BaseException as error:
-                note(began, None, error)
-                raise
-            note(began, answer, None)
-            return answer
+            with listening(given) as answers:
+                answers.append(None if hook in INERT else await function(*given))
+            return answers[0]
 
         @wraps(function)
         def ask(*given: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                answer = None if hook in INERT else function(*given)
-            except BaseException as error:
-                note(began, None, error)
-                raise
-            note(began, answer, None)
-            return answer
+            with listening(given) as answers:
+                answers.append(None if hook in INERT else function(*given))
+            return answers[0]
 
         return ask_waiting if waits else ask
