@@ -476,3 +476,19 @@ def test_a_deliverer_that_is_given_up_while_it_reports_stops_nobody(rig):
         rig.scheduler.turn(0)
 
     assert rig.read("local", number) == b"T" + JOE + b"\0"
+
+
+def test_a_note_that_cannot_be_written_keeps_no_other_one_waiting(rig):
+    rig.local.answer = lambda recipient: b"Dno such user\n"
+    numbers = [preprocessed(rig, number, local=b"T" + JOE + b"\0") for number in (23, 46)]
+    os.mkdir(rig.layout.bounce(numbers[1]))
+    rig.scheduler.inventory.load()
+    rig.turns()
+    rig.sleep(60)
+    assert [text.count(b"no such user") for _sender, _recipient, text in rig.injector.bounces] == [1]
+    assert rig.read("local", numbers[1]) == b"T" + JOE + b"\0"
+
+    os.rmdir(rig.layout.bounce(numbers[1]))
+    rig.sleep(20)
+    assert len(rig.injector.bounces) == 2
+    assert rig.queue_is_empty()

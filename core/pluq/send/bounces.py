@@ -103,13 +103,13 @@ class Bounces:
     def busy(self) -> bool:
         return self._injector.busy
 
-    def note(self, failures: Sequence[tuple[int, bytes, bytes]]) -> bool:
-        """Append (message, recipient, report) to the messages' notes. True: they are durable."""
+    def note(self, failures: Sequence[tuple[int, bytes, bytes]]) -> set[int]:
+        """Append (message, recipient, report) to the messages' notes. Returns the messages for which that is durable."""
         texts: dict[int, list[bytes]] = {}
         for number, recipient, report in failures:
             address = self._common.settings.routing.as_sent(recipient)
             texts.setdefault(number, []).append(paragraph(address, report))
-        written = True
+        written = set()
         for number, paragraphs in texts.items():
             path = self._common.layout.bounce(number)
             try:
@@ -117,9 +117,10 @@ class Bounces:
                 self._batch.add_file(descriptor)
                 durable.write_all(descriptor, b"".join(paragraphs))
             except OSError:
-                written = False
+                continue
+            written.add(number)
         self._batch.add_folder(f"{self._common.layout.path}/bounce")
-        return self._batch.commit() and written
+        return written if self._batch.commit() else set()
 
     def send(self, number: int, sender: bytes, sent: Sent) -> None:
         """Queue the bounce of a message from `sender`, if there are notes, and remove them."""

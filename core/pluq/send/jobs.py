@@ -281,11 +281,12 @@ class Jobs:
         failures = self._failures
         if not failures or self._failures_retry > self.common.now:
             return
-        if not self._bounces.note([(job.number, recipient, text) for job, _offset, recipient, text in failures]):
+        noted = self._bounces.note([(job.number, recipient, text) for job, _offset, recipient, text in failures])
+        self._failures = [failure for failure in failures if failure[0].number not in noted]
+        if self._failures:
             self.common.log(log.alert("unable to append to bounce message; HELP! sleeping..."))
             self._failures_retry = self.common.now + RETRY_NOTE_SECONDS
-            return
-        self._failures = []
         for job, offset, _recipient, _text in failures:
-            self.mark_done(job, offset)
-            self.close(job)
+            if job.number in noted:
+                self.mark_done(job, offset)
+                self.close(job)
