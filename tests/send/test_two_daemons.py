@@ -169,6 +169,7 @@ def finish(machine):
         if machine.is_up():
             break
     if "ahead" in machine.faults:
+        machine.sleep(15)
         machine.run("send", machine.scheduler.all_now)
     machine.sleep(25)
     if not machine.faults & {"disk", "ahead", "lose", "stop"}:
@@ -188,7 +189,8 @@ def judge(machine):
             counts = [message.ended.get(index, 0) for index in range(len(message.recipients))]
             assert all(counts), f"{message.ident} was lost: {counts}"
             assert machine.faults or set(counts) <= {1}, f"{message.ident} came more than once: {counts}"
-    assert [name for name in machine.left() if not machine.is_excused(name)] == []
+    left = [name for name in machine.left() if not machine.is_excused(name)]
+    assert not left, left
     judge_daemon(machine, machine.daemon._committer)
     judge_scheduler(machine, machine.scheduler)
 

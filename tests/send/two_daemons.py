@@ -284,16 +284,17 @@ class Machine:
         try:
             return work()
         except Killed:
-            self.side = None
-            self.bury(side)
+            pass
         except (JournalError, OSError):
             # A daemon that is told of a disk error ends; so does one that cannot start. The supervisor starts the next one.
             if "disk" not in self.faults or not (side == "queue" or work == self._start_send):
                 raise
-            self.side = None
-            self.bury(side)
         finally:
             self.side = outer
+        # Not before the exception has let go of what it went through.
+        self.side = None
+        self.bury(side)
+        self.side = outer
         return None
 
     def turn_send(self):
@@ -577,10 +578,14 @@ class Machine:
         return [f"{folder}/{name}" for folder in FOLDERS for name in os.listdir(f"{self.home.queue}/{folder}")]
 
     def is_excused(self, name):
-        """A refused message whose todo file could not be removed, either, may leave that behind."""
-        return (
-            "disk" in self.faults and name.startswith("todo/") and not os.path.exists(self.layout.mess(int(name[5:])))
-        )
+        """Files of a refused message may be left where taking it back failed, too, or met qmail-send in the middle of its work."""
+        if "disk" not in self.faults:
+            return False
+        try:
+            with open(self.layout.mess(int(os.path.basename(name))), "rb") as file:
+                return self.messages[int(file.readline().split()[1])].code != 0
+        except FileNotFoundError:
+            return name.startswith("todo/")
 
     def close(self):
         for sock in self.listeners:
