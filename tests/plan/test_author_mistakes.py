@@ -103,6 +103,14 @@ def test_a_mistake_that_can_be_seen_is_an_error_when_the_file_is_loaded(
     ) in str(caught.value)
 
 
+def test_a_fault_of_syntax_is_told_with_its_line_once(tmp_path: Path) -> None:
+    home = Home(str(tmp_path / "home"))
+    write(home, "    x = = 1\n")
+    assert [fault.replace(home.path, "") for fault in faults(home)] == [
+        "/plugins/oops.py:10: oops: SyntaxError: invalid syntax"
+    ]
+
+
 FAILING = (
     ("return '550 no'", "smtp_mail", "it returned '550 no', which is no verdict: None, or one of Accept, Reject"),
     ("return Reject", "smtp_mail", "which is no verdict"),

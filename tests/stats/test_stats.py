@@ -205,6 +205,7 @@ def test_what_is_no_log_is_said_so(tmp_path):
     (tmp_path / "x").write_text("hello\n")
     (tmp_path / "empty").mkdir()
     assert run(str(tmp_path / "x")).returncode == 1
+    assert run("-", input=b"").stderr.endswith(b"no line of qmail-send in standard input\n")
     assert run(str(tmp_path / "missing")).returncode == 111
     assert run(str(tmp_path / "empty")).returncode == 111
     assert run("--since", "yesterday").returncode == 2

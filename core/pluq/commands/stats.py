@@ -103,6 +103,7 @@ def report(logs: list[str], since: float | None, until: float | None, top: int, 
     if plot is not None:
         pluq.stats.plot.draw(tally, plot)
     if not tally.lines:
-        sys.stderr.write("pluq stats: no line of qmail-send in " + ", ".join(logs) + "\n")
+        names = ("standard input" if log == "-" else log for log in logs)
+        sys.stderr.write(f"pluq stats: no line of qmail-send in {', '.join(names)}\n")
         return NOTHING
     return 0

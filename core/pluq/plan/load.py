@@ -84,7 +84,8 @@ def _from_file(name: str, path: str) -> type[Plugin[Any]]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(path, f"{type(error).__name__}: {error}", _last_line_in(path, error), name) from error
+        why = error.msg if isinstance(error, SyntaxError) else error  # its text says file and line once more
+        raise ConfigError(path, f"{type(error).__name__}: {why}", _last_line_in(path, error), name) from error
     classes = [
         one
         for one in vars(module).values()
