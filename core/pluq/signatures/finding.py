@@ -1,7 +1,7 @@
 """What can be said of one signature: a word of Authentication-Results, a letter of DKIMVERIFY, and a sentence.
 
 The letters and their meaning are those of qmail-dkim, which refuses a message by the letters that the site lists: upper case for good, lower
-case for now. The words are RFC 8601's: `policy` is a good signature that is not good enough for us.
+case for now. What qmail-dkim believes, and we do not, has none. The words are RFC 8601's: `policy` is a good signature that is not good enough for us.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ class Code(Enum):
     EXTRA = "pass", "E", "7.0", "signature verified but it did not include all of the body"
     BAD_SYNTAX = "permerror", "H", "7.5", "DKIM-Signature could not parse or has bad tags/values"
     BAD_VERSION = "permerror", "W", "7.6", "incompatible v="
-    BAD_ALGORITHM = "policy", "V", "7.7", "algorithm is not accepted"
+    OLD_ALGORITHM = "policy", "", "7.7", "rsa-sha1 is not accepted"
+    BAD_ALGORITHM = "policy", "H", "7.5", "algorithm is not accepted"
     WRONG_ALGORITHM = "permerror", "V", "7.7", "key doesn't match signature a="
-    BAD_IDENTITY = "permerror", "Y", "7.5", "i= is not within d="
-    STRICT_IDENTITY = "permerror", "M", "7.5", "key wants i= to be d="
+    BAD_IDENTITY = "permerror", "Y", "7.7", "i= is not within d="
+    STRICT_IDENTITY = "permerror", "Y", "7.7", "key wants i= to be d="
     UNSIGNED_FROM = "permerror", "X", "7.7", "not all message's From headers in signature"
-    UNSIGNED_SUBJECT = "policy", "G", "7.7", "Subject is not signed"
-    DOUBLED = "policy", "G", "7.7", "a signed header field is there again, unsigned"
+    UNSIGNED_SUBJECT = "policy", "H", "7.5", "Subject is not signed"
+    DOUBLED = "policy", "", "7.7", "a signed header field is there again, unsigned"
     EXPIRED = "permerror", "K", "7.5", "x= is old"
-    FUTURE = "permerror", "H", "7.5", "t= is in the future"
+    FUTURE = "permerror", "", "7.5", "t= is in the future"
     SHORT_BODY = "permerror", "U", "7.7", "body is shorter than l="
     PARTIAL_BODY = "policy", "U", "7.7", "body is longer than l="
     NO_KEY = "permerror", "Q", "7.0", "no key for signature"

@@ -98,6 +98,8 @@ def signature_of(field: HeaderField, found: tags.Tags, identity: str, now: float
 
 def algorithm_of(found: tags.Tags) -> str:
     """Return a= in lower case. Raises Unacceptable for one that nobody should believe."""
+    if found[b"a"].lower() == b"rsa-sha1":  # RFC 8301
+        raise Unacceptable(Code.OLD_ALGORITHM)
     if found[b"a"].lower() not in ALGORITHMS:
         raise Unacceptable(Code.BAD_ALGORITHM, _printable(found[b"a"]))
     return ALGORITHMS[found[b"a"].lower()]

@@ -96,7 +96,7 @@ class Dkim(Plugin[Settings]):
         from pluq_dkim.judge import status_field
 
         message.remove(lambda field: field.name == b"dkim-status")
-        message.prepend(status_field(findings))
+        message.prepend(status_field(findings, message.fields))
 
     # -- signing
 

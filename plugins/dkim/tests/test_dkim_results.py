@@ -75,6 +75,9 @@ async def test_clients_that_may_relay_or_logged_in_are_not_verified(session: Ses
 
 BAD = sign() + b"changed\n"
 SLOW = sign(s="slow")
+THIRD_PARTY = signed(RSA, HEADER.replace(b"joe@good", b"joe@bank"))
+OF_SUBDOMAIN = signed(RSA, HEADER.replace(b"joe@good", b"joe@sub.good"))
+ALL_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXY"
 
 
 @pytest.mark.parametrize(
@@ -87,14 +90,24 @@ SLOW = sign(s="slow")
         (HEADER + b"\n", {"fail": "reject"}, None),
         (BAD, {"letters": "U"}, Reject),
         (BAD, {"letters": "u"}, Defer),
-        (BAD, {"letters": "G"}, Reject),
-        (BAD, {"letters": "IKLMN"}, None),
+        (BAD, {"letters": "EFGHIJKLMNOPQRSTVWXY"}, None),
+        (BAD, {"letters": "FGHKLMNOQRTVWp"}, None),
         (HEADER + b"\n", {"letters": "S"}, Reject),
         (HEADER + b"\n", {"letters": "FGHKLMNOQRTVWp"}, None),
         (sign(), {"letters": "FGHKLMNOQRTVWp"}, None),
         (sign(v="2"), {"letters": "FGHKLMNOQRTVWp"}, Reject),
         (SLOW, {"letters": "FGHKLMNOQRTVWp"}, Defer),
         (SLOW, {"letters": "P"}, Defer),
+        (sign(), {"letters": ALL_LETTERS.replace("A", "")}, None),
+        (sign(), {"letters": "A"}, Reject),
+        (THIRD_PARTY, {"letters": "F"}, Reject),
+        (THIRD_PARTY, {"letters": ALL_LETTERS.replace("F", "")}, None),
+        (THIRD_PARTY, {"fail": "reject"}, None),
+        (OF_SUBDOMAIN, {"letters": "F"}, None),
+        (sign(a="rsa-sha1"), {"letters": ALL_LETTERS}, None),
+        (sign(a="rsa-md5"), {"letters": "H"}, Reject),
+        (sign(t=str(NOW + 10**6)), {"letters": ALL_LETTERS}, None),
+        (sign().replace(b"\nFrom:", b"\nSubject: buy\nFrom:", 1), {"letters": ALL_LETTERS}, None),
         (SLOW, {"fail": "reject"}, Defer),
         (BAD, {"fail": "reject", "nosignaturedomains": ("Good.test",)}, None),
         (BAD, {"fail": "reject", "nosignaturedomains": ("*",)}, None),
@@ -109,11 +122,13 @@ async def test_a_refusal_is_what_the_site_asked_for(
 
 
 async def test_a_refusal_speaks_as_qmail_dkim_does() -> None:
-    assert (await ask(BAD, fail="reject"))[0] == Reject(
-        554, "5.7.7", "qmail-dkim: message body does not hash to bh value"
-    )
-    session = Session(environment={"DKIMVERIFY": "g"})
-    assert (await ask(BAD, session))[0] == Defer(451, "4.7.7", "qmail-dkim: message body does not hash to bh value")
+    sentence = "qmail-dkim: signature verify error: message body does not hash to bh value"
+    assert (await ask(BAD, fail="reject"))[0] == Reject(554, "5.7.7", sentence)
+    wrong_version = Reject(554, "5.7.6", "qmail-dkim: signature error: incompatible v=")
+    assert (await ask(sign(v="2"), letters="W"))[0] == wrong_version
+    assert (await ask(HEADER + b"\n", letters="S"))[0] == Reject(554, "5.7.5", "qmail-dkim: no signatures")
+    session = Session(environment={"DKIMVERIFY": "u"})
+    assert (await ask(BAD, session))[0] == Defer(451, "4.7.7", sentence)
 
 
 async def test_one_good_signature_is_enough() -> None:
@@ -125,9 +140,12 @@ async def test_one_good_signature_is_enough() -> None:
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        (sign(), b"DKIM-Status: good        \n"),
-        (BAD, b"DKIM-Status: message body does not hash to bh value\n"),
-        (HEADER + b"\n", b"DKIM-Status: no signature\n"),
+        (sign(), b"DKIM-Status: good\n"),
+        (THIRD_PARTY, b"DKIM-Status: good (signature result: 3rd-party signature)\n"),
+        (BAD, b"DKIM-Status: bad (signature verify error: message body does not hash to bh value)\n"),
+        (SLOW, b"DKIM-Status: no key (signature error: temporary dns failure requesting selector)\n"),
+        (sign(v="2"), b"DKIM-Status: bad format (signature error: incompatible v=)\n"),
+        (HEADER + b"\n", b"DKIM-Status: no signature (no signatures)\n"),
     ],
 )
 async def test_dkim_status_is_written_where_the_site_wants_it_and_never_the_senders(
