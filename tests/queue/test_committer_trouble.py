@@ -132,3 +132,27 @@ def test_what_is_about_to_leave_is_not_removed_as_stale_before_its_name_is_gone_
     assert not os.path.exists(layout.todo(number))
     committer.remove_stale(number)  # a clock that jumped makes every file old
     assert os.path.exists(layout.mess(number)), "or another message had the number, and its envelope after a crash"
+
+
+def test_a_message_that_is_not_in_the_journal_does_not_leave_by_the_id_of_a_former_one(committer, layout, monkeypatch):
+    slot = committer._pool.lease(owner := Owner())
+    codes = []
+    committer.add(Commit(slot, 0, 1, 2, b"Fa\0Tb\0\0", codes.append))
+    committer.run_group()
+    committer._idents[slot.number] = slot.ident  # let go, and taken away by another qmail-send; the number comes back
+    committer._hot.pop(slot.number)
+    os.unlink(layout.todo(slot.number))
+    os.unlink(layout.mess(slot.number))
+    os.ftruncate(slot.mess_fd, RECYCLE_BYTES + 1)
+    owner.free.append(slot)
+    assert committer._pool.lease(owner) is slot
+    committer.add(Commit(slot, RECYCLE_BYTES + 1, 1, 2, b"Fa\0Tb\0\0", codes.append))
+    committer.run_group()
+    assert codes == [0, 0]
+
+    monkeypatch.setattr("pluq.queue.committer.LEAVE_COUNT", 1)
+    fail_folder(monkeypatch, committer)
+    committer.finish(slot.number)
+    committer.settle(0, lambda code: None)
+    committer.run_group()
+    assert os.path.exists(layout.mess(slot.number)), "its name in todo/ is not gone for good"

@@ -418,6 +418,8 @@ class Committer:
             self._let_go(self._hot.pop(number))
 
     def _let_go(self, slot: Slot) -> None:
+        # What another qmail-send took away may have left the id of a former message with this number.
+        self._idents.pop(slot.number, None)
         if slot.ident:
             self._idents[slot.number] = slot.ident
         self._pool.release(slot)
