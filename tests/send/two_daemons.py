@@ -595,6 +595,8 @@ class Machine:
         os.close(self.log_fd)
         for name in os.listdir(self.home.run):
             os.unlink(f"{self.home.run}/{name}")
+        for name in self.left():
+            os.unlink(f"{self.home.queue}/{name}")  # an excused one is not the next history's
 
 
 class Injector(DaemonInjector):
