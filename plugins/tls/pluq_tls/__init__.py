@@ -89,7 +89,7 @@ class Settings:
     client_ciphers: str = setting(
         "", control="tlsclientciphers", parse_control=join_ciphers, help="OpenSSL's list of ciphers to other hosts."
     )
-    no_tls_after_failure: bool = setting(
+    no_tls_after_failure: bool = switch(
         False, control="notlshosts_auto", help="Deliver in clear from the next attempt on to hosts whose TLS is broken."
     )
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from pluq.config import Home
+from pluq.config.settings import resolve
 from pluq.dns import Resolver
 from pluq.errors import ConfigError
 from pluq.testing.dns import FakeDns
 from pluq.testing.plugins import make_plugin, plan_of
 from pluq.testing.remote_home import WIRE, RemoteHome, make_job
 from pluq.testing.smtp_peer import SmtpPeer
-from pluq_tls import Tls
+from pluq_tls import Settings, Tls
 from pluq_tls.selfsigned import make_certificate
 
 NAME = "mx.dst.example"
@@ -109,6 +111,14 @@ async def test_a_listed_exception_gets_no_tls(home: RemoteHome, tmp_path: Path) 
     with SmtpPeer(capabilities=STARTTLS, tls=context) as peer:
         assert (await report(home, peer)).startswith(b"K")
     assert b"STARTTLS" not in peer.sessions[0].commands
+
+
+@pytest.mark.parametrize(
+    ("text", "remembers"), [("1\n", True), ("2", True), ("0\n", False), ("no\n", False), ("yes\n", False)]
+)
+def test_notlshosts_auto_is_a_number(home: RemoteHome, text: str, remembers: bool) -> None:
+    home.control("notlshosts_auto", text)
+    assert resolve(Settings, Home(str(home.path)).controls, []).settings.no_tls_after_failure is remembers
 
 
 async def test_a_broken_handshake_defers_and_can_be_remembered(home: RemoteHome, tmp_path: Path) -> None:
