@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,13 @@ import pytest
 from pluq.testing.ports import free_port
 
 PATIENCE = 60.0
+
+
+@pytest.fixture
+def open_files() -> Callable[[], set[str]]:
+    """Tells the descriptors that are open. Those that other tests have left to the collector are closed before, and not while one looks."""
+    gc.collect()
+    return lambda: set(os.listdir("/proc/self/fd"))
 
 
 def listens(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,15 @@ async def test_what_goes_on_in_the_background_is_not_waited_for(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("path", ["none", ".", "plain"])
-async def test_what_cannot_be_run_is_an_error(path: str, tmp_path: Path) -> None:
+async def test_what_cannot_be_run_is_an_error(path: str, tmp_path: Path, open_files: Callable[[], set[str]]) -> None:
     (tmp_path / "plain").write_text("x")
     given: dict[str, Any] = {"environment": ENVIRONMENT, "folder": str(tmp_path), "seconds": 5}
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     with pytest.raises(OSError, match="o"):
         await run([path], **given)
     with pytest.raises(OSError, match="o"):
         run_now([path], **given)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_files() == before
 
 
 async def test_a_script_without_its_first_line_runs_in_the_shell(tmp_path: Path) -> None:

@@ -217,12 +217,12 @@ def test_a_message_that_cannot_be_rewound_is_put_off(home, tmp_path):
     os.close(writer)
 
 
-def test_a_failed_delivery_leaves_no_descriptor_open(run, home):
-    before = len(os.listdir("/proc/self/fd"))
+def test_a_failed_delivery_leaves_no_descriptor_open(run, home, open_files):
+    before = len(open_files())
     for _ in range(3):
         with pytest.raises(PermanentFailure):
             run(data=b"Delivered-To: joe-ext@host.example\n\n")
-    assert len(os.listdir("/proc/self/fd")) <= before + 3  # the three messages
+    assert len(open_files()) <= before + 3  # the three messages
 
 
 @pytest.fixture

@@ -132,16 +132,16 @@ def test_a_failed_link_fails_alone(home, batch, monkeypatch):
     assert os.listdir(home / "Maildir/tmp") == []
 
 
-def test_a_batch_leaves_no_descriptor_open(batch, home, message):
+def test_a_batch_leaves_no_descriptor_open(batch, home, message, open_files):
     batch.add(0)
     batch.group.commit()
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_files()
     again = Batch(home, message)
     again.group.disks = batch.group.disks
     for job in range(10):
         again.add(job)
     again.group.commit()
-    assert len(os.listdir("/proc/self/fd")) == len(before) + 10  # the ten messages
+    assert len(open_files()) == len(before) + 10  # the ten messages
 
 
 def test_a_folder_that_cannot_be_read_is_synced_file_by_file(batch, monkeypatch):

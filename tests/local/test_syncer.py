@@ -133,14 +133,14 @@ def test_a_packet_out_of_form_ends_its_line_and_no_other(syncer, join, maildir, 
     assert join(door).of(maildir) == device
 
 
-def test_nothing_stays_open_with_the_worker(syncer, join, maildir, files):
+def test_nothing_stays_open_with_the_worker(syncer, join, maildir, files, open_files):
     disks = join(syncer()[0])
     device = disks.of(maildir)
     two = files(2)
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     disks.sync(device, two)
     disks.sync_folders(device, [maildir])
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() == before
 
 
 def test_a_filesystem_without_a_disk_is_the_workers_own_affair(syncer, join, monkeypatch, maildir, files):

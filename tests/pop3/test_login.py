@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,11 +48,11 @@ def test_what_does_not_fit_the_pipe_is_refused() -> None:
     assert check_password(shell("exit 0"), b"x" * 10_000_000) == login.UNWRITABLE
 
 
-def test_no_descriptor_is_left_open() -> None:
-    before = os.listdir("/proc/self/fd")
+def test_no_descriptor_is_left_open(open_files: Callable[[], set[str]]) -> None:
+    before = open_files()
     check_password(shell("exit 0"), b"")
     check_password(["/nonexistent/program"], b"")
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_files() == before
 
 
 def test_a_wait_status_is_read_as_qmail_reads_it() -> None:
