@@ -14,6 +14,11 @@ ANN = b"ann@here.example"
 FAR = b"far@there.example"
 
 
+def fail(descriptor):
+    """A disk that takes nothing."""
+    raise OSError(5, "I/O error")
+
+
 def test_a_message_that_is_delivered_at_once_leaves_no_file(rig):
     made = []
     number = rig.send(JOE)
@@ -319,15 +324,10 @@ def test_a_number_is_used_again_after_the_clock_was_set_back(slow_rig):
 
 def test_what_failed_is_tried_again_at_once_when_the_clock_is_set_back(rig, monkeypatch):
     rig.local.answer = lambda recipient: b"Zlater"
-    real = os.fsync
-
-    def fail(descriptor):
-        raise OSError(5, "I/O error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    number = rig.send(JOE)
-    rig.turns()
-    monkeypatch.setattr(os, "fsync", real)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        number = rig.send(JOE)
+        rig.turns()
     rig.clock.now -= 86400
     rig.turns()
 
@@ -402,18 +402,13 @@ def test_a_lost_deliverer_defers_what_it_had(rig):
 
 def test_a_disk_that_fails_keeps_the_message_and_tries_again(rig, monkeypatch):
     rig.local.answer = lambda recipient: b"Zlater"
-    real = os.fsync
-
-    def fail(descriptor):
-        raise OSError(5, "I/O error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    number = rig.send(JOE)
-    rig.turns()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        number = rig.send(JOE)
+        rig.turns()
     assert f"warning: trouble fsyncing info/{number % 23}/{number}" in rig.lines
     assert "todo" in rig.files(number)
 
-    monkeypatch.setattr(os, "fsync", real)
     rig.sleep(123)
     assert rig.files(number) == {"mess", "info", "local"}
     assert rig.local.recipients == [JOE]

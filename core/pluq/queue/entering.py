@@ -73,20 +73,18 @@ class Commit:
 
     def link_message(self) -> bool:
         """Link the message to mess/ (S2)."""
-        try:
-            os.link(self.slot.pool_mess, self.slot.mess)
-        except OSError:
-            self.code = refusal.MESS_ERROR
-            return False
-        self.was_in_mess = True
-        return True
+        self.was_in_mess = self._link(self.slot.pool_mess, self.slot.mess, refusal.MESS_ERROR)
+        return self.was_in_mess
 
     def link_envelope(self) -> bool:
         """Link the envelope to todo/ (S4)."""
+        self.was_in_todo = self._link(self.slot.pool_envelope, self.slot.todo, refusal.TODO_ERROR)
+        return self.was_in_todo
+
+    def _link(self, path: bytes, name: bytes, code: int) -> bool:
         try:
-            os.link(self.slot.pool_envelope, self.slot.todo)
+            os.link(path, name)
         except OSError:
-            self.code = refusal.TODO_ERROR
+            self.code = code
             return False
-        self.was_in_todo = True
         return True
