@@ -19,6 +19,16 @@ def fail(descriptor):
     raise OSError(5, "I/O error")
 
 
+def send_without_disk(rig, monkeypatch):
+    """Send a message that is put off while nothing can be synced; return its number."""
+    rig.local.answer = lambda recipient: b"Zlater"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        number = rig.send(JOE)
+        rig.turns()
+    return number
+
+
 def test_a_message_that_is_delivered_at_once_leaves_no_file(rig):
     made = []
     number = rig.send(JOE)
@@ -323,11 +333,7 @@ def test_a_number_is_used_again_after_the_clock_was_set_back(slow_rig):
 
 
 def test_what_failed_is_tried_again_at_once_when_the_clock_is_set_back(rig, monkeypatch):
-    rig.local.answer = lambda recipient: b"Zlater"
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        number = rig.send(JOE)
-        rig.turns()
+    number = send_without_disk(rig, monkeypatch)
     rig.clock.now -= 86400
     rig.turns()
 
@@ -401,11 +407,7 @@ def test_a_lost_deliverer_defers_what_it_had(rig):
 
 
 def test_a_disk_that_fails_keeps_the_message_and_tries_again(rig, monkeypatch):
-    rig.local.answer = lambda recipient: b"Zlater"
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        number = rig.send(JOE)
-        rig.turns()
+    number = send_without_disk(rig, monkeypatch)
     assert f"warning: trouble fsyncing info/{number % 23}/{number}" in rig.lines
     assert "todo" in rig.files(number)
 
